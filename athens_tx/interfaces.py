@@ -1,0 +1,218 @@
+"""
+The map of the house: what one room may ask of another, and nothing else.
+
+Every C{async} method may be implemented by anything that returns an awaitable. Errors are those of L{athens_tx.errors}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+
+import attrs
+from twisted.web.iweb import IBodyProducer
+from zope.interface import Attribute, Interface
+
+from athens_tx.module.version import ModuleVersion
+
+
+class IZip(IBodyProducer):
+    """
+    The bytes of a module zip on their way; never all in memory.
+
+    Opens what it reads only in C{startProducing}, so one that is never started costs nothing but must still be told
+    C{stopProducing}, because a remote store may hold an answer open for it.
+    """
+
+    length: int = Attribute("how many bytes will come; always known, may be 0")
+
+    def part(start: int, length: int) -> IZip:
+        """
+        @param start: offset of the first byte, C{0 <= start}.
+        @param length: how many, C{start + length <= self.length}.
+        @return: only these bytes, for a Range request. Takes the place of this producer, which must not be started then.
+        """
+
+
+class IStorage(Interface):
+    """
+    Where versions are kept. The three files of a version appear together or not at all.
+
+    A backend is also an C{IService}: C{startService} must have connected (a Deferred it keeps in C{ready}, see
+    L{athens_tx.service}) and raise or fail with a L{ConfigError} that names the setting to look at.
+    A store in trouble raises L{StorageUnavailable}, never L{NotFound}: a 404 would start a fetch.
+    A module path or version that could leave the root, is empty or holds NUL or a backslash, raises L{InvalidModule}.
+    """
+
+    async def list(path: str) -> Sequence[str]:
+        """
+        @param path: the module path, unescaped.
+        @return: the complete versions stored, in no order; empty when there are none, never L{NotFound}.
+        """
+
+    async def info(mv: ModuleVersion) -> bytes:
+        """
+        @return: the C{.info} document, UTF-8 JSON, byte for byte as it was saved; at most 1 MiB.
+        @raise NotFound: the version is not stored, or not completely.
+        """
+
+    async def mod(mv: ModuleVersion) -> bytes:
+        """
+        @return: the go.mod file, byte for byte as it was saved; at most 16 MiB.
+        @raise NotFound: the version is not stored, or not completely.
+        """
+
+    async def zip(mv: ModuleVersion) -> IZip:
+        """
+        @return: the module zip, not started.
+        @raise NotFound: the version is not stored, or not completely.
+        """
+
+    async def exists(mv: ModuleVersion) -> bool:
+        """@return: whether all three files are there."""
+
+    async def save(mv: ModuleVersion, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
+        """
+        Keep a version, all of it or none of it, whenever the program or the machine stops.
+
+        Saving a complete version again changes nothing (the C{zip} is not read then); an incomplete one is healed.
+        @param zip: not started, of known C{length}; a failure or a wrong number of bytes fails the save.
+        """
+
+    async def delete(mv: ModuleVersion) -> None:
+        """
+        Forget a version, also an incomplete one.
+
+        @raise NotFound: nothing of it is stored.
+        """
+
+    async def catalog(token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
+        """
+        @param token: empty for the first page, then what the page before gave.
+        @param limit: how many at most, C{>= 1}.
+        @return: complete versions, each once over all pages, and the next token, empty after the last page.
+        @raise InvalidRequest: the token is none of ours.
+        @raise NotSupported: this kind of storage has no catalog.
+        """
+
+    async def check() -> None:
+        """Look whether the store works, for readiness: as cheap as possible, but for real. Raise what is wrong."""
+
+
+@attrs.frozen
+class VersionFiles:
+    """The two small files of a version, known before its zip is."""
+
+    mv: ModuleVersion
+    info: bytes
+    mod: bytes
+
+
+@attrs.frozen
+class FetchedVersion:
+    """
+    A version that lies in its staging directory, complete and verified by the one who fetched it.
+
+    A context manager: whatever happens, the staging directory is gone afterwards.
+    @ivar mv: its version is canonical.
+    @ivar zip: path of the module zip, inside the staging directory.
+    @ivar origin: C{"go"} or C{"upstream"}, for the log.
+    """
+
+    mv: ModuleVersion
+    info: bytes
+    mod: bytes
+    zip: Path
+    origin: str
+    discard: Callable[[], Awaitable[None]]
+
+    async def __aenter__(self) -> FetchedVersion:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.discard()
+
+
+class IFetcher(Interface):
+    """Gets a version from where it comes from."""
+
+    async def fetch(mv: ModuleVersion, known: Callable[[VersionFiles], None]) -> FetchedVersion:
+        """
+        @param mv: its version may be a query (a branch, a tag, C{v1}, C{latest}), already checked to be a harmless one.
+        @param known: told the two small files, at most once and before the result, if they are known (and verified)
+            earlier than the zip.
+        @raise NotFound, FetchTimeout, UpstreamForbidden, UpstreamUnreachable, RateLimited, BadUpstream,
+            ChecksumMismatch, FetchFailed, Overloaded: see L{athens_tx.errors}.
+        """
+
+
+@attrs.frozen
+class Listing:
+    """
+    What is known of a module where it comes from.
+
+    @ivar versions: tagged versions in ascending semver order, without pseudo-versions and retracted ones.
+    @ivar latest: the version that C{@latest} means; may be a pseudo-version.
+    @ivar time: its time, RFC 3339 in UTC with C{Z}.
+    """
+
+    versions: Sequence[str]
+    latest: str
+    time: str
+
+
+class ILister(Interface):
+    """Asks for the versions of a module where it comes from."""
+
+    async def listing(path: str) -> Listing:
+        """
+        @param path: the module path, unescaped and already checked.
+        @raise NotFound: there is no such module; L{RepositoryGone} if the repository's server said so in as many words.
+        """
+
+
+class ISingleFlight(Interface):
+    """
+    Across everything that shares the lock, one piece of work at a time for one version as requested.
+
+    An C{IService} as well, for what has a connection.
+    """
+
+    def run(mv: ModuleVersion, work: Callable[[], Awaitable[ModuleVersion]]) -> Awaitable[ModuleVersion]:
+        """
+        Run C{work}, or wait for the one who runs it already.
+
+        A waiter is never failed merely because somebody else holds the lock, has an awaitable of its own, and leaves
+        nothing but itself when it is cancelled: the work goes on.
+        @return: the canonical version, which is in storage now.
+        """
+
+
+@attrs.frozen
+class IndexLine:
+    """One line of the index: when a version was first stored here. C{time} is aware, in UTC."""
+
+    path: str
+    version: str
+    time: datetime
+
+
+class IIndex(Interface):
+    """When each version was stored. An C{IService} as well."""
+
+    async def add(mv: ModuleVersion) -> None:
+        """Note that C{mv} is stored now; adding it again changes nothing."""
+
+    async def lines(since: datetime | None, limit: int) -> Iterable[IndexLine]:
+        """
+        @param since: the earliest time wanted, inclusive; C{None} is the beginning.
+        @param limit: how many at most, C{>= 1}.
+        @return: in the order of time, ties in the order they were added.
+        """
+
+    async def check() -> None:
+        """Look whether the index works, for readiness. Raise what is wrong."""
