@@ -7,7 +7,7 @@ import attrs
 
 @attrs.frozen
 class ModuleVersion:
-    """One version of one module: C{path} and C{version} unescaped; the version canonical, or a query where that is said."""
+    """One version of one module: both unescaped; the version canonical, or a query where that is said."""
 
     path: str
     version: str
