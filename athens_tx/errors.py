@@ -8,6 +8,8 @@ What only the administrator may see goes into C{detail}.
 
 from __future__ import annotations
 
+from typing import Self
+
 
 class AthensError(Exception):
     """
@@ -21,6 +23,10 @@ class AthensError(Exception):
         super().__init__(message)
         self.detail = detail
         self.retry_after = retry_after
+
+    def afresh(self) -> Self:
+        """@return: the same without a traceback, which would keep every frame it went through alive in a cache."""
+        return type(self)(str(self), detail=self.detail, retry_after=self.retry_after)
 
 
 class InvalidModule(AthensError):
@@ -125,8 +131,8 @@ class Elsewhere(Exception):
         self.status = status
 
 
-#: The first class that fits decides. C{UpstreamForbidden} and C{UpstreamUnreachable} are 404 as Athens has it
-#: (a client with C{GOPROXY=...,direct} then helps itself), unless C{UpstreamErrors = "gateway"} asks for L{GATEWAY_STATUS}.
+#: The first class that fits decides. C{UpstreamForbidden} and C{UpstreamUnreachable} are 404 as Athens has it (a client
+#: with C{GOPROXY=...,direct} then helps itself), unless C{UpstreamErrors = "gateway"} asks for L{GATEWAY_STATUS}.
 HTTP_STATUS: tuple[tuple[type[AthensError], int], ...] = (
     (InvalidModule, 400),
     (InvalidRequest, 400),

@@ -32,7 +32,7 @@ class IZip(IBodyProducer):
         """
         @param start: offset of the first byte, C{0 <= start}.
         @param length: how many, C{start + length <= self.length}.
-        @return: only these bytes, for a Range request. Takes the place of this producer, which must not be started then.
+        @return: only these bytes, for a Range request; takes the place of this one, which must not be started then.
         """
 
 
@@ -266,7 +266,7 @@ class IGate(Interface):
     """The organisation's say: the filter file and the validator hook."""
 
     def listed(path: str, version: str) -> bool:
-        """@return: whether a list may name C{version}; only C{FilterLists = true} makes it C{False}. No hook is asked."""
+        """@return: whether a list may name C{version}; C{False} only with C{FilterLists = true}. No hook is asked."""
 
     async def admit(path: str, version: str | None) -> None:
         """

@@ -1,0 +1,223 @@
+"""Fetch a version once for all who want it, verify it, save it, index it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
+
+import attrs
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+from twisted.web.iweb import IBodyProducer
+
+from athens_tx.errors import AthensError, FetchFailed, FetchTimeout, NotFound, StorageUnavailable, UpstreamUnreachable
+from athens_tx.interfaces import FetchedVersion, IFetcher, IIndex, ISingleFlight, IStorage, VersionFiles
+from athens_tx.module.version import ModuleVersion, is_canonical
+from athens_tx.singleflight.waiters import Waiters
+
+T = TypeVar("T")
+
+#: Failures that say nothing of the version: who only waited for somebody else's try makes one of his own.
+PASSING = (FetchTimeout, UpstreamUnreachable)
+
+
+@attrs.frozen
+class Stashed:
+    """
+    @ivar files: the two small files, under the canonical version.
+    @ivar source: C{upstream} or C{go}, or C{storage} if somebody else had stored it meanwhile.
+    """
+
+    files: VersionFiles
+    source: str
+
+
+@attrs.frozen
+class _Flight:
+    """One stash on its way: who waits for the small files, and who for the whole version to be stored."""
+
+    files: Waiters[Stashed] = attrs.Factory(Waiters)
+    whole: Waiters[Stashed] = attrs.Factory(Waiters)
+
+
+class Stash:
+    """
+    @param zip_body: makes the producer of a fetched zip from its path.
+    @param limit: seconds that saving one version may take.
+    @param fetched: told the kind of fetcher, the outcome (C{success} or the name of the error) and the seconds,
+        for metrics.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        *,
+        fetcher: IFetcher,
+        storage: IStorage,
+        single_flight: ISingleFlight,
+        index: IIndex,
+        clock: IReactorTime,
+        zip_body: Callable[[FetchedVersion], IBodyProducer],
+        limit: float,
+        fetched: Callable[[str, str, float], None] = lambda kind, outcome, seconds: None,
+    ) -> None:
+        self._fetcher = fetcher
+        self._storage = storage
+        self._single_flight = single_flight
+        self._index = index
+        self._clock = clock
+        self._zip_body = zip_body
+        self._limit = limit
+        self._fetched = fetched
+        self._flights: dict[ModuleVersion, _Flight] = {}
+        self._running: list[Deferred[ModuleVersion]] = []
+
+    @property
+    def under_way(self) -> int:
+        """How many versions are being stashed now."""
+        return len(self._flights)
+
+    def start(self, mv: ModuleVersion) -> None:
+        """Stash C{mv} with nobody waiting for it; a failure is logged and counted."""
+        self._flight(mv)
+
+    async def files(self, mv: ModuleVersion) -> Stashed:
+        """
+        @param mv: as requested, a version or a query.
+        @return: the small files, perhaps while the zip is still on its way.
+        @raise AthensError: as L{IFetcher.fetch} and L{IStorage.save}.
+        """
+        return await self._wait(mv, lambda flight: flight.files)
+
+    async def whole(self, mv: ModuleVersion) -> Stashed:
+        """@return: the same as L{files}, but only when all of the version is stored."""
+        return await self._wait(mv, lambda flight: flight.whole)
+
+    async def drain(self) -> None:
+        """Wait until nothing is under way; who calls limits the wait and then calls L{cancel}."""
+        while self._flights:
+            flight = next(iter(self._flights.values()))
+            try:
+                await flight.whole.wait()
+            except CancelledError:
+                raise
+            except Exception:  # noqa: S110  its waiters and the log have it
+                pass
+
+    def cancel(self) -> None:
+        """Give up all that is under way: fetches are cancelled, which kills their processes."""
+        for running in list(self._running):
+            running.cancel()
+
+    async def _wait(self, mv: ModuleVersion, which: Callable[[_Flight], Waiters[T]]) -> T:
+        joined = mv in self._flights
+        try:
+            return await which(self._flight(mv)).wait()
+        except PASSING:
+            if not joined:
+                raise
+        return await which(self._flight(mv)).wait()
+
+    def _flight(self, mv: ModuleVersion) -> _Flight:
+        flight = self._flights.get(mv)
+        if flight is None:
+            flight = self._flights[mv] = _Flight()
+            Deferred.fromCoroutine(self._fly(mv, flight)).addErrback(self._broken, mv)
+        return flight
+
+    async def _fly(self, mv: ModuleVersion, flight: _Flight) -> None:
+        try:
+            canonical = await self._single_flight.run(mv, partial(self._detached, mv, flight))
+            if not flight.files.landed:  # another process stored it, or it was there already
+                found = ModuleVersion(mv.path, canonical.version)
+                files = VersionFiles(found, await self._storage.info(found), await self._storage.mod(found))
+                flight.files.land(Stashed(files, "storage"))
+            outcome: Stashed | Failure = await flight.files.wait()
+        except CancelledError:
+            outcome = Failure(FetchFailed(f"{mv}: given up, the proxy is shutting down", retry_after=5))
+        except AthensError as error:
+            outcome = Failure(error)
+            self._report(mv, error)
+        except Exception as error:
+            self.log.failure("stashing {mv} failed", mv=str(mv))
+            outcome = Failure(FetchFailed(f"{mv}: internal error").with_traceback(error.__traceback__))
+        finally:
+            del self._flights[mv]
+        flight.files.land(outcome)
+        flight.whole.land(outcome)
+
+    def _report(self, mv: ModuleVersion, error: AthensError) -> None:
+        level = LogLevel.info if isinstance(error, NotFound) else LogLevel.error
+        self.log.emit(
+            level,
+            "could not stash {mv}: {reason}",
+            mv=str(mv),
+            reason=str(error),
+            detail=error.detail,
+            kind=type(error).__name__,
+        )
+
+    def _broken(self, failure: Failure, mv: ModuleVersion) -> None:
+        self.log.failure("the flight of {mv} broke", failure, mv=str(mv))
+
+    def _detached(self, mv: ModuleVersion, flight: _Flight) -> Deferred[ModuleVersion]:
+        """Run the work so that L{cancel} reaches it, whoever else waits for it."""
+        work = Deferred.fromCoroutine(self._work(mv, flight))
+        self._running.append(work)
+
+        def ended(result: T) -> T:
+            self._running.remove(work)
+            return result
+
+        return work.addBoth(ended)
+
+    async def _work(self, mv: ModuleVersion, flight: _Flight) -> ModuleVersion:
+        if is_canonical(mv.version) and await self._storage.exists(mv):
+            return mv
+        async with await self._fetch(mv, flight) as fetched:
+            if fetched.mv == mv:
+                return await self._save(fetched)
+            if await self._storage.exists(fetched.mv):
+                return fetched.mv
+            # Always the requested spelling first, then the canonical one: nobody can wait in a circle.
+            return await self._single_flight.run(fetched.mv, partial(self._save, fetched))
+
+    async def _fetch(self, mv: ModuleVersion, flight: _Flight) -> FetchedVersion:
+        began = self._clock.seconds()
+        try:
+            fetched = await self._fetcher.fetch(mv, lambda files: flight.files.land(Stashed(files, "upstream")))
+        except AthensError as error:
+            self._fetched("unknown", type(error).__name__, self._clock.seconds() - began)
+            raise
+        seconds = self._clock.seconds() - began
+        self._fetched(fetched.origin, "success", seconds)
+        flight.files.land(Stashed(VersionFiles(fetched.mv, fetched.info, fetched.mod), fetched.origin))
+        return fetched
+
+    async def _save(self, fetched: FetchedVersion) -> ModuleVersion:
+        mv, began = fetched.mv, self._clock.seconds()
+        body = self._zip_body(fetched)
+        saving = Deferred.fromCoroutine(self._storage.save(mv, fetched.info, fetched.mod, body))
+        try:
+            await saving.addTimeout(self._limit, self._clock)
+        except DeferredTimeout as late:
+            raise StorageUnavailable(
+                f"{mv}: the storage took over {self._limit:g} s to save it", retry_after=30
+            ) from late
+        self.log.info(
+            "stashed {mv} ({size} bytes) in {seconds:.2f} s",
+            mv=str(mv),
+            size=body.length,
+            seconds=self._clock.seconds() - began,
+            source=fetched.origin,
+        )
+        try:
+            await self._index.add(mv)
+        except AthensError as error:  # the module is stored: its user must not pay for the index
+            self.log.error("could not index {mv}: {reason}", mv=str(mv), reason=str(error), detail=error.detail)
+        return mv
