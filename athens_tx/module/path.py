@@ -20,7 +20,8 @@ _LONG_ELEMENT = re.compile(rf"[^/]{{{MAX_ELEMENT + 1}}}")
 _NUMBERED = re.compile(r"/v([0-9.]+)\Z")
 _GOPKG_IN = re.compile(r"\.v(?:0|[1-9][0-9]*+(?:-unstable)?)\Z")
 
-_QUERY = re.compile(rf"(?!-|.*\.\.|{_RESERVED}(?:\.|\Z))[A-Za-z0-9#$%&()+,.=\[\]^_{{}}~-]+(?<!\.)\Z")
+# The go command takes ()[]{}^~$%& too, but puts what it gets into expressions of Mercurial's, which compute with them.
+_QUERY = re.compile(rf"(?!-|.*\.\.|{_RESERVED}(?:\.|\Z))[A-Za-z0-9#+,.=_-]+(?<!\.)\Z")
 _NO_QUERIES = frozenset(("upgrade", "patch", "none"))
 
 _FAULTS = (  # for the message only: what is wrong most likely, the first that is found
