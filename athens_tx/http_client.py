@@ -1,0 +1,404 @@
+"""
+The one way to make an HTTP client: kept-alive connections, every wait limited, every failure one of our own errors.
+
+It speaks to Twisted's agent directly. treq, which wraps the same agent, can't ask for a body as it is (it always offers
+gzip, and raises inside the reactor when the answer is no gzip) and can't read a URL with an IPv6 address.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Coroutine, Mapping
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
+
+import attrs
+from OpenSSL import SSL
+from twisted.internet._sslverify import IOpenSSLTrustRoot  # it has no public name; the same since Twisted 14
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.error import ConnectError, DNSLookupError, UserError
+from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.interfaces import IConsumer, IStreamClientEndpoint
+from twisted.internet.task import deferLater
+from twisted.web.client import (
+    URI,
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HostnameCachingHTTPSPolicy,
+    HTTPConnectionPool,
+    ProxyAgent,
+)
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
+from zope.interface import implementer
+
+from athens_tx.errors import AthensError, ConfigError, FetchFailed, FetchTimeout, UpstreamUnreachable
+from athens_tx.http_body import BadBody, Body, BytesBody, Kept
+from athens_tx.http_proxy import Proxy, ProxyRules, TunnelEndpoint, TunnelRefused, basic_authorization
+
+T = TypeVar("T")
+
+_REDIRECTS = (301, 302, 303, 307, 308)
+_MAX_REDIRECTS = 10
+_PORTS = {"http": 80, "https": 443}
+_USERINFO = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)[^/\s\"'<>]*@")
+_CREDENTIALS = (b"Authorization", b"Cookie")
+_ERROR_TEXT = 64 * 1024
+
+
+def masked(text: str) -> str:
+    """@return: C{text} with the userinfo of every URL in it replaced, so that it may be logged."""
+    return _USERINFO.sub(r"\1***@", text)
+
+
+@attrs.frozen
+class Response:
+    """
+    An answer whose body is read.
+
+    @ivar url: where it came from at last, without credentials.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+    url: str
+
+    def header(self, name: str) -> str | None:
+        """@return: the last value of a header."""
+        values = self.headers.getRawHeaders(name)
+        return values[-1] if values else None
+
+
+@implementer(IOpenSSLTrustRoot)
+class _Trust:
+    """The platform's certificates, and those of one more file."""
+
+    def __init__(self, file: str) -> None:
+        self._file = file or None
+        try:
+            self._addCACertsToContext(SSL.Context(SSL.TLS_METHOD))
+        except SSL.Error:
+            raise ConfigError([f"SSL_CERT_FILE: can't read certificates from {file!r}"]) from None
+
+    def _addCACertsToContext(self, context: SSL.Context) -> None:
+        context.set_default_verify_paths()
+        if self._file is not None:
+            context.load_verify_locations(self._file)
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """How to reach a server: straight, or through a tunnel."""
+
+    def __init__(self, reactor: Any, rules: ProxyRules, trust: _Trust, timeout: float) -> None:
+        self._reactor = reactor
+        self._rules = rules
+        self._timeout = timeout
+        self._policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trust), cacheSize=200)
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        """@return: a way to the server of C{uri}."""
+        scheme, host, port = uri.scheme.decode("ascii"), uri.host.decode("ascii"), uri.port
+        proxy = self._rules.proxy_for(scheme, host, port)
+        if proxy is not None:  # only https comes here with one
+            tunnel = TunnelEndpoint(self._reactor, self.to_proxy(proxy), proxy, host, port, self._timeout)
+            return wrapClientTLS(self._policy.creatorForNetloc(uri.host, port), tunnel)
+        straight = HostnameEndpoint(self._reactor, host, port, timeout=self._timeout)
+        if scheme == "http":
+            return straight
+        return wrapClientTLS(self._policy.creatorForNetloc(uri.host, port), straight)
+
+    def to_proxy(self, proxy: Proxy) -> IStreamClientEndpoint:
+        """@return: a way to the proxy itself."""
+        endpoint = HostnameEndpoint(self._reactor, proxy.host, proxy.port, timeout=self._timeout)
+        if proxy.scheme == "http":
+            return endpoint
+        return wrapClientTLS(self._policy.creatorForNetloc(proxy.host.encode("ascii"), proxy.port), endpoint)
+
+
+class HttpClient:
+    """
+    Makes requests over a pool of kept-alive connections.
+
+    Every failure to get an answer is a L{FetchTimeout}, an L{UpstreamUnreachable} (network, names, TLS, a body cut
+    short) or a L{FetchFailed}; any answer, a 404 too, is a L{Response}. Credentials in the userinfo of a URL become
+    basic authorization and, like all credentials, never follow a redirect to another server.
+    Closing: C{await client.close()}.
+    """
+
+    def __init__(
+        self,
+        reactor: Any,
+        environ: Mapping[str, str],
+        *,
+        connections_per_host: int = 16,
+        connect_timeout: float = 30.0,
+        header_timeout: float = 120.0,
+    ) -> None:
+        """
+        @param environ: where C{HTTP_PROXY}, C{HTTPS_PROXY}, C{NO_PROXY} and C{SSL_CERT_FILE} are looked up.
+        @param connections_per_host: how many idle connections are kept for one server.
+        @param connect_timeout: seconds for a connection, and again for a tunnel on top of it.
+        @param header_timeout: seconds from the request to the end of the answer's headers, connecting included.
+        @raise ConfigError: the environment names a proxy or a certificate file that can't be used.
+        """
+        self._reactor = reactor
+        self._header_timeout = header_timeout
+        self._rules = ProxyRules.from_environ(environ)
+        self._pool = HTTPConnectionPool(reactor)
+        self._pool.maxPersistentPerHost = connections_per_host
+        self._pool.cachedConnectionTimeout = 60  # below what servers commonly allow, so that few are found closed
+        trust = _Trust(environ.get("SSL_CERT_FILE", ""))
+        self._endpoints = _Endpoints(reactor, self._rules, trust, connect_timeout)
+        self._agent = Agent.usingEndpointFactory(reactor, self._endpoints, self._pool)
+        self._proxy_agents: dict[Proxy, ProxyAgent] = {}
+        self._running: set[Deferred[Any]] = set()
+        self._closed = False
+
+    async def close(self) -> None:
+        """Cancel what is running and close the kept-alive connections."""
+        self._closed = True
+        for running in list(self._running):
+            running.cancel()
+        await deferLater(self._reactor, 0, lambda: None)  # a body given up just now still hands its connection back
+        await self._pool.closeCachedConnections()
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | IBodyProducer | None = None,
+        timeout: float = 60.0,  # noqa: ASYNC109  counted by the reactor, like the next two
+        limit: int = 1024 * 1024,
+        follow_redirects: bool = False,
+    ) -> Response:
+        """
+        @param url: absolute, already escaped; taken as it is.
+        @param timeout: seconds for all of it.
+        @param limit: the most bytes of a body; more is a L{FetchFailed}.
+        @param follow_redirects: for GET and HEAD only, at most ten, never from https to http.
+        """
+        kept = Kept()
+
+        async def exchange() -> Response:
+            response, final = await self._final(method, url, _headers(headers), data, follow_redirects)
+            await self._receive(response, kept, limit=limit, idle=timeout)
+            return Response(response.code, response.headers, kept.whole(), final)
+
+        return await self._within(timeout, url, exchange())
+
+    async def get_bytes(
+        self,
+        url: str,
+        *,
+        limit: int,
+        timeout: float,  # noqa: ASYNC109
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """GET, with redirects; see L{request}."""
+        return await self.request("GET", url, headers=headers, timeout=timeout, limit=limit, follow_redirects=True)
+
+    async def stream(
+        self,
+        url: str,
+        sink: IConsumer,
+        *,
+        timeout: float,  # noqa: ASYNC109
+        idle_timeout: float = 60.0,
+        limit: int,
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """
+        GET, with redirects, the body of a 200 going into C{sink}, which may pause it.
+
+        @param idle_timeout: seconds without a byte of the body.
+        @param limit: the most bytes of the body.
+        @return: with an empty body; when the status is not 200 with its body, of at most 64 KiB, and C{sink} untouched.
+        """
+
+        async def exchange() -> Response:
+            response, final = await self._final("GET", url, _headers(headers), None, True)
+            if response.code == 200:
+                await self._receive(response, sink, limit=limit, idle=idle_timeout)
+                return Response(200, response.headers, b"", final)
+            kept = Kept()
+            await self._receive(response, kept, limit=_ERROR_TEXT, idle=idle_timeout)
+            return Response(response.code, response.headers, kept.whole(), final)
+
+        return await self._within(timeout, url, exchange())
+
+    async def _within(self, seconds: float, url: str, exchange: Coroutine[Any, Any, T]) -> T:
+        """Wait for an exchange, but not for ever, and tell why it failed in our own words."""
+        expired = left = False
+
+        def expire() -> None:
+            nonlocal expired
+            expired = True
+            running.cancel()
+
+        def leave(_: Deferred[T]) -> None:
+            nonlocal left
+            left = True
+            running.cancel()
+
+        running = Deferred.fromCoroutine(exchange)
+        waiting: Deferred[T] = Deferred(leave)
+        running.chainDeferred(waiting)
+        if self._closed:
+            running.cancel()
+        self._running.add(running)
+        timer = self._reactor.callLater(seconds, expire)
+        try:
+            return await waiting
+        except Exception as error:
+            if left:
+                raise CancelledError from None
+            if expired:
+                raise FetchTimeout(f"no complete answer within {seconds:g} s", detail=masked(url)) from None
+            if self._closed:
+                raise UpstreamUnreachable("the program is stopping", detail=masked(url)) from None
+            raise _translated(error, url) from None
+        finally:
+            self._running.discard(running)
+            if timer.active():
+                timer.cancel()
+
+    async def _final(
+        self, method: str, url: str, headers: Headers, data: bytes | IBodyProducer | None, follow: bool
+    ) -> tuple[IResponse, str]:
+        """@return: the answer after the redirects, body not read, and its URL without credentials."""
+        parts = _split(url)
+        authorization = basic_authorization(parts.username, parts.password)
+        if authorization is not None:
+            headers.setRawHeaders(b"Authorization", [authorization])
+        for _ in range(_MAX_REDIRECTS + 1):
+            response = await self._headers_of(method, parts, headers, data)
+            location = response.headers.getRawHeaders(b"Location", [b""])[-1].decode("latin-1")
+            if not follow or method not in ("GET", "HEAD") or response.code not in _REDIRECTS or not location:
+                return response, _plain(parts)
+            await self._discard(response)
+            target = _split(urljoin(_plain(parts), location))
+            if parts.scheme == "https" and target.scheme == "http":
+                raise FetchFailed("refusing a redirect from https to http", detail=masked(target.geturl()))
+            if _origin(target) != _origin(parts):
+                headers = _without_credentials(headers)
+            parts = target
+        raise FetchFailed("too many redirects", detail=masked(url))
+
+    async def _headers_of(
+        self, method: str, parts: SplitResult, headers: Headers, data: bytes | IBodyProducer | None
+    ) -> IResponse:
+        """@return: an answer with its body still to come."""
+        body = BytesBody(data) if isinstance(data, bytes) else data
+        url = _plain(parts).encode("ascii")
+        scheme, host, port = _origin(parts)
+        proxy = self._rules.proxy_for(scheme, host, port) if scheme == "http" else None
+        if proxy is None:
+            answer = self._agent.request(method.encode("ascii"), url, headers, body)
+        else:
+            agent = self._proxy_agents.get(proxy)
+            if agent is None:
+                agent = ProxyAgent(self._endpoints.to_proxy(proxy), self._reactor, self._pool)
+                self._proxy_agents[proxy] = agent
+            headers = headers.copy()
+            if proxy.authorization is not None:
+                headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization])
+            answer = agent.request(method.encode("ascii"), url, headers, body)
+        late = self._reactor.callLater(self._header_timeout, answer.cancel)
+        try:
+            response: IResponse = await answer
+            return response
+        except Exception:
+            if not late.active():
+                raise FetchTimeout(f"no answer within {self._header_timeout:g} s") from None
+            raise
+        finally:
+            if late.active():
+                late.cancel()
+
+    async def _receive(self, response: IResponse, sink: IConsumer, *, limit: int, idle: float) -> int:
+        encodings = response.headers.getRawHeaders(b"Content-Encoding", [b""])
+        gzip = b",".join(encodings).strip().lower() in (b"gzip", b"x-gzip")
+        body = Body(self._reactor, sink, limit=limit, idle=idle, gzip=gzip)
+        response.deliverBody(body)
+        return await body.done
+
+    async def _discard(self, response: IResponse) -> None:
+        """Read a small body, so that its connection can be used again; cut a large one."""
+        try:
+            await self._receive(response, Kept(), limit=_ERROR_TEXT, idle=self._header_timeout)
+        except CancelledError:
+            raise
+        except Exception:  # noqa: S110  whatever was wrong with it, nobody wanted it
+            pass
+
+
+def _headers(given: Mapping[str, str] | None) -> Headers:
+    headers = Headers({name: [value] for name, value in (given or {}).items()})
+    if not headers.hasHeader(b"User-Agent"):
+        headers.setRawHeaders(b"User-Agent", [b"athens-tx"])
+    if not headers.hasHeader(b"Accept-Encoding"):
+        headers.setRawHeaders(b"Accept-Encoding", [b"identity"])
+    return headers
+
+
+def _split(url: str) -> SplitResult:
+    if not url.isascii() or not url.isprintable() or " " in url:
+        url = quote(url, safe="!#$%&'()*+,/:;=?@[]~")
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in _PORTS and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise FetchFailed("not an http or https URL", detail=masked(url))
+    return parts
+
+
+def _origin(parts: SplitResult) -> tuple[str, str, int]:
+    return parts.scheme, parts.hostname or "", parts.port or _PORTS[parts.scheme]
+
+
+def _plain(parts: SplitResult) -> str:
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], fragment="").geturl()
+
+
+def _without_credentials(headers: Headers) -> Headers:
+    headers = headers.copy()
+    for name in _CREDENTIALS:
+        headers.removeHeader(name)
+    return headers
+
+
+def _translated(error: Exception, url: str) -> Exception:
+    """@return: the failure that the program knows for one of Twisted's or OpenSSL's."""
+    detail = masked(url)
+    reasons = getattr(error, "reasons", None)
+    cause = reasons[0].value if reasons else error
+    if isinstance(cause, AthensError):
+        cause.detail = cause.detail or detail
+        return cause
+    if isinstance(cause, BadBody):
+        kind = FetchTimeout if cause.late else FetchFailed
+        return kind(str(cause), detail=detail)
+    if isinstance(cause, (ConnectTimeout, UserError)):
+        return FetchTimeout("the server can't be connected in time", detail=detail)
+    why = _words(cause)
+    return UpstreamUnreachable(why, detail=f"{detail}: {masked(str(cause) or type(cause).__name__)}")
+
+
+def _words(cause: BaseException) -> str:
+    """@return: what happened on the network, without a name or address."""
+    if isinstance(cause, DNSLookupError):
+        return "the server's name is not known"
+    if isinstance(cause, TunnelRefused):
+        return f"the HTTP proxy gave no tunnel: {cause}"
+    if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
+        return "no trusted TLS connection to the server"
+    if isinstance(cause, ConnectError):
+        return "the server can't be connected"
+    return "the connection broke before the answer was complete"
