@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolNegotiationFactory
 from twisted.protocols.policies import WrappingFactory
 from twisted.web.resource import IResource
 from twisted.web.server import Site
+from zope.interface import implementer
 
 
 class LoopbackServer:
@@ -21,7 +23,7 @@ class LoopbackServer:
         """@param tls: a context factory, to speak TLS."""
         site = Site(resource, timeout=None)
         site.displayTracebacks = False
-        self._factory = WrappingFactory(site)
+        self._factory = _Counting(site)
         self._factory.noisy = False
         if tls is None:
             self._port = reactor.listenTCP(0, self._factory, interface="127.0.0.1", backlog=512)
@@ -36,3 +38,11 @@ class LoopbackServer:
             await stopped
         for connection in list(self._factory.protocols):
             connection.transport.abortConnection()
+
+
+@implementer(IProtocolNegotiationFactory)
+class _Counting(WrappingFactory):
+    """Knows the connections that are open. HTTP/2 would hide them, so it is not offered."""
+
+    def acceptableProtocols(self) -> list[bytes]:
+        return [b"http/1.1"]
