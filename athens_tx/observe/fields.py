@@ -60,9 +60,12 @@ class Fields:
         for key, value in event.items():
             if key[:4] == "log_" or key[:1] == "_" or (legacy and key in _LEGACY):
                 continue
-            if key == "mv" and hasattr(value, "path") and hasattr(value, "version"):
-                found.setdefault("module", self.value(value.path))
-                found.setdefault("version", self.value(value.version))
+            if key == "mv":
+                module, _, version = spoken(value).rpartition("@")
+                found.setdefault("module", self.value(module))
+                found.setdefault("version", self.value(version))
+            elif key == "detail" and not value:
+                continue
             else:
                 found[_NAMES.get(key) or self.text(key, 64)] = self.value(value)
         if "http-status" in found:

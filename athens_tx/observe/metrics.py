@@ -31,14 +31,13 @@ SUCCESS = "success"
 
 def outcome(error: BaseException | None) -> str:
     """
-    @return: the C{result} of an operation that ended with C{error}: C{success}, C{cancelled}, an L{AthensError} by its
-        name (C{not_found}, C{fetch_timeout}), C{error} for what nobody foresaw.
+    @return: the C{result} of an operation that ended with C{error}: C{success}, the name of an L{AthensError}
+        (C{NotFound}, C{FetchTimeout}), C{cancelled}, and C{error} for what nobody foresaw.
     """
     if error is None:
         return SUCCESS
     if isinstance(error, AthensError):
-        name = type(error).__name__
-        return "".join([f"_{letter.lower()}" if letter.isupper() else letter for letter in name])[1:]
+        return type(error).__name__
     return "cancelled" if isinstance(error, CancelledError) else "error"
 
 
