@@ -1,0 +1,1 @@
+"""Where versions are kept: one file for each kind of storage, chosen by C{StorageType}."""

@@ -1,0 +1,238 @@
+"""
+Versions kept in a directory, in the layout of Athens, which may run over the same directory at the same time.
+
+Every look at the disk is made in the reactor's thread pool, and has a limit in time: a file system that hangs (a
+network one) must not stop the daemon. L{athens_tx.storage.tree} does the work there.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred, succeed
+from twisted.internet.interfaces import IReactorThreads, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from athens_tx.errors import AthensError, BadUpstream, ConfigError, InvalidModule, StorageUnavailable
+from athens_tx.interfaces import IStorage, IZip
+from athens_tx.module.version import ModuleVersion
+from athens_tx.storage.body import FileSink, FileZip, pour
+from athens_tx.storage.layout import check_limit, check_names, check_path, parse_token, token_of
+from athens_tx.storage.staging import Staging
+from athens_tx.storage.tree import INFO_LIMIT, MOD_LIMIT, ZIP, Tree
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+@implementer(IStorage)
+class DiskStorage(Service):
+    """
+    A storage below C{root}.
+
+    @ivar ready: fires when the root was found good; fails with L{ConfigError}. Set by C{startService}.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: IReactorThreads,
+        root: Path,
+        *,
+        stash_limit: float = 600.0,
+        time_limit: float = 60.0,
+        check_limit: float = 5.0,
+    ) -> None:
+        """
+        @param reactor: has a thread pool and a clock.
+        @param root: a directory that exists.
+        @param stash_limit: seconds that a save takes at most; what lies in the staging for longer, and of which nobody
+            knows whose it is, is removed at start.
+        @param time_limit: seconds for each look at the disk; a save has many, a catalog page or a list one.
+        @param check_limit: seconds for L{check}.
+        """
+        self.ready: Deferred[None] = succeed(None)
+        self._reactor = reactor
+        self._clock = IReactorTime(reactor)
+        self._root = Path(os.path.abspath(root))
+        self._time_limit = time_limit
+        self._check_limit = check_limit
+        self._staging = Staging(self._root, stash_limit)
+        self._tree = Tree(self._root, self._staging)
+        self._checkers: builtins.list[Deferred[None]] = []
+        self._probing = False
+
+    def startService(self) -> None:
+        """Look at the root, and remove what was left of saves that were interrupted; see C{ready}."""
+        super().startService()
+        self.ready = Deferred.fromCoroutine(self._run(self._open))
+
+    def _open(self) -> None:
+        """In a thread."""
+        problem = ""
+        quoted = shlex.quote(str(self._root))
+        if not self._root.exists():
+            problem = f"the directory {quoted} does not exist; make it with: mkdir -p {quoted}"
+        elif not self._root.is_dir():
+            problem = f"{quoted} is not a directory; name one that is, or make it"
+        else:
+            try:
+                self._staging.open()
+                self._staging.sweep()
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    self.log.warn("the disk of {root} is full: nothing can be saved", root=quoted)
+                    return
+                user = os.geteuid()
+                problem = f"{quoted} can't be written: {error.strerror}; try: chown -R {user} {quoted}"
+        if problem:
+            raise ConfigError([f"Storage.Disk.RootPath (ATHENS_DISK_STORAGE_ROOT): {problem}"])
+
+    def stopService(self) -> Deferred[None]:
+        """Remove the staging of this process."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._run(self._staging.close))
+
+    async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run in a thread what looks at the disk, within the limit."""
+        result = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args, **kwargs)
+        return await self._in_time(result, self._time_limit)
+
+    async def _in_time(self, result: Deferred[T], limit: float) -> T:
+        late = self._clock.callLater(limit, result.cancel)
+        try:
+            return await result
+        except CancelledError:
+            if late.active():
+                raise
+            raise StorageUnavailable(f"the disk did not answer within {limit:g} s") from None
+        except OSError as error:
+            raise _trouble(error) from error
+        finally:
+            if late.active():
+                late.cancel()
+
+    async def list(self, path: str) -> Sequence[str]:
+        """See L{IStorage.list}."""
+        check_path(path)
+        return await self._run(self._tree.list, path)
+
+    async def info(self, mv: ModuleVersion) -> bytes:
+        """See L{IStorage.info}."""
+        check_names(mv)
+        return await self._run(self._tree.info, mv)
+
+    async def mod(self, mv: ModuleVersion) -> bytes:
+        """See L{IStorage.mod}."""
+        check_names(mv)
+        return await self._run(self._tree.mod, mv)
+
+    async def zip(self, mv: ModuleVersion) -> IZip:
+        """See L{IStorage.zip}."""
+        check_names(mv)
+        path, size = await self._run(self._tree.zip, mv)
+        return FileZip(self._reactor, path, size)
+
+    async def exists(self, mv: ModuleVersion) -> bool:
+        """See L{IStorage.exists}."""
+        check_names(mv)
+        return await self._run(self._tree.exists, mv)
+
+    async def save(self, mv: ModuleVersion, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
+        """See L{IStorage.save}."""
+        started = False
+        staged = self._staging.name()
+        sink = FileSink(self._reactor, Path(staged, ZIP), zip.length)
+        try:
+            check_names(mv)
+            if not 0 < len(info) <= INFO_LIMIT or len(mod) > MOD_LIMIT:
+                raise BadUpstream(f"{mv} has {len(info)} bytes of .info and {len(mod)} bytes of go.mod")
+            if await self._run(self._tree.stage, mv, mod, staged):
+                started = True
+                await pour(zip, sink)
+                await sink.finish()
+                await self._run(self._tree.publish, mv, staged, info)
+            else:
+                zip.stopProducing()
+        except BaseException:
+            if not started:
+                zip.stopProducing()
+            await self._clean(sink, staged)
+            raise
+
+    def _clean(self, sink: FileSink, staged: str) -> Deferred[None]:
+        """
+        Remove what a save has left. It goes on when the one who waits is cancelled, or has waited long enough.
+        """
+
+        async def clean() -> None:
+            await sink.abort()
+            await self._run(self._staging.discard, staged)
+
+        def cleaned(result: object) -> None:
+            if isinstance(result, Failure):
+                self.log.failure("can't remove {path}", result, path=staged)
+            if late.active():
+                late.cancel()
+                waiter.callback(None)
+
+        waiter: Deferred[None] = Deferred()
+        late = self._clock.callLater(self._time_limit, waiter.callback, None)
+        Deferred.fromCoroutine(clean()).addBoth(cleaned)
+        return waiter
+
+    async def delete(self, mv: ModuleVersion) -> None:
+        """See L{IStorage.delete}."""
+        check_names(mv)
+        await self._run(self._tree.delete, mv)
+
+    async def catalog(self, token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
+        """See L{IStorage.catalog}; in the order in which Athens walks, so that its tokens are good here."""
+        check_limit(limit)
+        found = await self._run(self._tree.catalog, parse_token(token), limit + 1)
+        page = found[:limit]
+        return page, token_of(page[-1]) if len(found) > limit else ""
+
+    async def check(self) -> None:
+        """
+        Read the root, and make and remove a directory in the staging.
+
+        @raise StorageUnavailable: also after C{check_limit}. As long as one probe hangs no other is made.
+        """
+
+        def leave(waiter: Deferred[None]) -> None:
+            if waiter in self._checkers:
+                self._checkers.remove(waiter)
+
+        waiter: Deferred[None] = Deferred(leave)
+        self._checkers.append(waiter)
+        if not self._probing:
+            self._probing = True
+            deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._tree.probe).addBoth(self._probed)
+        await self._in_time(waiter, self._check_limit)
+
+    def _probed(self, result: Failure | None) -> None:
+        self._probing = False
+        checkers, self._checkers = self._checkers, []
+        for checker in checkers:
+            if not checker.called:  # one may cancel the next
+                checker.callback(result)  # a failure fails it
+
+
+def _trouble(error: OSError) -> AthensError:
+    """@return: what an error of the disk is for others; it never means that something does not exist."""
+    if error.errno == errno.ENAMETOOLONG:
+        return InvalidModule("a name is too long to be stored")
+    return StorageUnavailable(f"the disk can't be used: {error.strerror}", detail=str(error))

@@ -1,0 +1,85 @@
+"""
+Names in a storage: which are safe, which versions a list shows, and the tokens of the catalog.
+
+Names are kept decoded, capitals as they are, as Athens keeps them.
+"""
+
+from __future__ import annotations
+
+import re
+
+from athens_tx.errors import InvalidModule, InvalidRequest
+from athens_tx.module.version import ModuleVersion
+
+#: The directory below the root of a disk storage where versions are put together. No module path has such an element.
+STAGING = ".athens-tx-staging"
+
+_FULL_SEMVER = re.compile(
+    r"v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
+    r"(-(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*)(\.(0|[1-9][0-9]*|[0-9]*[A-Za-z-][0-9A-Za-z-]*))*)?"
+    r"(\+[0-9A-Za-z-]+(\.[0-9A-Za-z-]+)*)?",
+    re.ASCII,
+)
+
+
+def is_listed(version: str) -> bool:
+    """@return: whether a list may show C{version}: three numbers after a C{v}, as in C{v1.2.3-pre+meta}."""
+    return _FULL_SEMVER.fullmatch(version) is not None
+
+
+def check_path(path: str) -> None:
+    """Raise L{InvalidModule} if C{path} could lead anywhere but below the root; hidden elements do."""
+    for element in path.split("/"):
+        _check_element(element, path)
+
+
+def check_names(mv: ModuleVersion) -> None:
+    """Raise L{InvalidModule} if C{mv} could lead anywhere but below the root."""
+    check_path(mv.path)
+    if "/" in mv.version:
+        raise InvalidModule(f"a version has no slash: {mv!s}")
+    _check_element(mv.version, str(mv))
+
+
+def _check_element(element: str, whole: str) -> None:
+    if not element or element[0] == "." or "\0" in element or "\\" in element:
+        raise InvalidModule(f"not a name that can be stored: {whole!r}")
+    if not element.isascii():
+        try:
+            element.encode()
+        except UnicodeEncodeError:
+            raise InvalidModule(f"not a name that can be stored: {whole!r}") from None
+
+
+def order(mv: ModuleVersion) -> tuple[str, ...]:
+    """@return: what the catalog is sorted by: element by element, as Athens walks its tree, so its tokens go on."""
+    return (*mv.path.split("/"), mv.version)
+
+
+def token_of(mv: ModuleVersion) -> str:
+    """@return: the token of a page that ends with C{mv}."""
+    return f"{mv.path}|{mv.version}"
+
+
+def parse_token(token: str) -> tuple[str, ...]:
+    """
+    @return: L{order} of the last version already given; empty for the first page.
+    @raise InvalidRequest: it is no token.
+    """
+    if not token:
+        return ()
+    path, bar, version = token.rpartition("|")
+    mv = ModuleVersion(path, version)
+    try:
+        check_names(mv)
+    except InvalidModule:
+        bar = ""
+    if not bar:
+        raise InvalidRequest("the token of the catalog is not one that it gave")
+    return order(mv)
+
+
+def check_limit(limit: int) -> None:
+    """Raise L{InvalidRequest} if C{limit} is no page size."""
+    if limit < 1:
+        raise InvalidRequest("a page of the catalog has at least one entry")
