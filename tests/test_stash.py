@@ -1,0 +1,231 @@
+"""One fetch for all who want a version; the small files early; all or nothing into storage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
+
+from athens_tx.errors import BadUpstream, FetchFailed, FetchTimeout, NotFound, StorageUnavailable
+from athens_tx.index.memory import MemoryIndex
+from athens_tx.interfaces import FetchedVersion, VersionFiles
+from athens_tx.module.version import ModuleVersion
+from athens_tx.singleflight.memory import MemorySingleFlight
+from athens_tx.stash import Stash, Stashed
+from athens_tx.storage.body import BytesZip
+from athens_tx.storage.memory import MemoryStorage
+
+MV = ModuleVersion("example.com/a", "v1.0.0")
+BRANCH = ModuleVersion("example.com/a", "main")
+INFO, MOD, ZIP = b'{"Version":"v1.0.0"}', b"module example.com/a\n", b"PK"
+
+check = SynchronousTestCase()
+
+
+class HeldFetcher:
+    """Fetches when it is told to."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[ModuleVersion, Callable[[VersionFiles], None], Deferred[FetchedVersion]]] = []
+        self.discarded = 0
+
+    async def fetch(self, mv: ModuleVersion, known: Callable[[VersionFiles], None]) -> FetchedVersion:
+        self.asked.append((mv, known, Deferred()))
+        return await self.asked[-1][2]
+
+    def know(self) -> None:
+        self.asked[-1][1](VersionFiles(MV, INFO, MOD))
+
+    def succeed(self, which: int = -1) -> None:
+        async def discard() -> None:
+            self.discarded += 1
+
+        self.asked[which][2].callback(FetchedVersion(MV, INFO, MOD, Path("source.zip"), "go", discard))
+
+    def fail(self, error: Exception) -> None:
+        self.asked[-1][2].errback(error)
+
+
+class World:
+    """A stash over memory storage."""
+
+    def __init__(self, storage: Any = None) -> None:
+        self.clock, self.fetcher, self.index = Clock(), HeldFetcher(), MemoryIndex()
+        self.storage = storage or MemoryStorage(1 << 20)
+        self.metrics: list[tuple[str, str]] = []
+        self.stash = Stash(
+            fetcher=self.fetcher,
+            storage=self.storage,
+            single_flight=MemorySingleFlight(),
+            index=self.index,
+            clock=self.clock,
+            zip_body=lambda fetched: BytesZip(ZIP),
+            limit=5.0,
+            fetched=lambda kind, result, seconds: self.metrics.append((kind, result)),
+        )
+
+    def files(self, mv: ModuleVersion = MV) -> Deferred[Stashed]:
+        return Deferred.fromCoroutine(self.stash.files(mv))
+
+    def whole(self, mv: ModuleVersion = MV) -> Deferred[Stashed]:
+        return Deferred.fromCoroutine(self.stash.whole(mv))
+
+    def stored(self, mv: ModuleVersion = MV) -> bool:
+        return check.successResultOf(Deferred.fromCoroutine(self.storage.exists(mv)))
+
+    def indexed(self) -> list[str]:
+        return [line.version for line in check.successResultOf(Deferred.fromCoroutine(self.index.lines(None, 9)))]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_two_hundred_at_once_are_one_fetch(world: World) -> None:
+    waiting = [world.whole() if number % 2 else world.files() for number in range(200)]
+    assert len(world.fetcher.asked) == 1
+    world.fetcher.succeed()
+    assert {check.successResultOf(one).files.info for one in waiting} == {INFO}
+    assert world.stored()
+    assert (world.indexed(), world.fetcher.discarded, world.stash.under_way) == (["v1.0.0"], 1, 0)
+    assert world.metrics == [("go", "success")]
+
+
+def test_the_small_files_are_given_before_the_zip_is_there(world: World) -> None:
+    files, whole = world.files(), world.whole()
+    world.fetcher.know()
+    assert check.successResultOf(files).files.mod == MOD
+    assert check.successResultOf(world.files()).files.info == INFO
+    check.assertNoResult(whole)
+    assert not world.stored()
+    world.fetcher.succeed()
+    assert check.successResultOf(whole).source == "upstream"
+
+
+def test_a_zip_that_turns_out_bad_stores_nothing_though_the_small_files_were_given(world: World) -> None:
+    files, whole = world.files(), world.whole()
+    world.fetcher.know()
+    world.fetcher.fail(BadUpstream("cut"))
+    check.successResultOf(files)
+    check.failureResultOf(whole, BadUpstream)
+    assert not world.stored()
+    assert world.metrics == [("unknown", "BadUpstream")]
+
+
+def test_a_branch_is_stored_under_its_canonical_version_only(world: World) -> None:
+    whole = world.whole(BRANCH)
+    world.fetcher.succeed()
+    assert check.successResultOf(whole).files.mv == MV
+    assert world.stored()
+    assert not world.stored(BRANCH)
+
+
+def test_a_branch_and_its_version_at_once_are_saved_once(world: World) -> None:
+    branch, version = world.whole(BRANCH), world.whole()
+    world.fetcher.succeed(0)
+    check.assertNoResult(branch)  # it waits for the one who is at work on the version itself
+    world.fetcher.succeed(1)
+    check.successResultOf(branch)
+    check.successResultOf(version)
+    assert (world.indexed(), world.fetcher.discarded) == (["v1.0.0"], 2)
+
+
+def test_what_another_process_stored_meanwhile_is_not_fetched(world: World) -> None:
+    check.successResultOf(Deferred.fromCoroutine(world.storage.save(MV, INFO, MOD, BytesZip(ZIP))))
+    assert check.successResultOf(world.whole()).source == "storage"
+    assert world.fetcher.asked == []
+
+
+def test_a_branch_whose_version_is_stored_saves_nothing(world: World) -> None:
+    check.successResultOf(Deferred.fromCoroutine(world.storage.save(MV, INFO, MOD, BytesZip(ZIP))))
+    whole = world.whole(BRANCH)
+    world.fetcher.succeed()
+    assert check.successResultOf(whole).files.mv == MV
+    assert world.indexed() == []
+
+
+def test_who_leaves_lets_the_fetch_go_on(world: World) -> None:
+    leaver = world.whole()
+    leaver.cancel()
+    check.failureResultOf(leaver, CancelledError)
+    world.fetcher.succeed()
+    assert world.stored()
+
+
+def test_a_passing_failure_is_tried_once_more_by_those_who_only_waited(world: World) -> None:
+    first, second = world.whole(), world.whole()
+    world.fetcher.fail(FetchTimeout("slow"))
+    check.failureResultOf(first, FetchTimeout)
+    assert len(world.fetcher.asked) == 2
+    world.fetcher.fail(FetchTimeout("slow"))
+    check.failureResultOf(second, FetchTimeout)
+    assert len(world.fetcher.asked) == 2
+
+
+def test_not_found_is_everybodys_answer(world: World) -> None:
+    waiting = [world.whole(), world.files()]
+    world.fetcher.fail(NotFound("no"))
+    for one in waiting:
+        check.failureResultOf(one, NotFound)
+    assert len(world.fetcher.asked) == 1
+
+
+def test_an_error_of_the_program_is_logged_and_is_no_answer(world: World, logged: list[dict[str, Any]]) -> None:
+    whole = world.whole()
+    world.fetcher.fail(ZeroDivisionError("secret detail"))
+    assert "secret" not in str(check.failureResultOf(whole, FetchFailed).value)
+    assert logged.pop()["log_failure"].check(ZeroDivisionError)
+    logged.clear()
+    world.whole()
+    assert len(world.fetcher.asked) == 2
+
+
+def test_in_the_background_a_failure_is_only_logged(world: World, logged: list[dict[str, Any]]) -> None:
+    world.stash.start(MV)
+    world.fetcher.fail(FetchFailed("broken", detail="why"))
+    assert any(event.get("detail") == "why" for event in logged)
+
+
+class HangingStorage(MemoryStorage):
+    """Never finishes a save."""
+
+    async def save(self, mv: ModuleVersion, info: bytes, mod: bytes, zip: Any) -> None:
+        await Deferred()
+
+
+def test_a_save_that_hangs_is_given_up(logged: list[dict[str, Any]]) -> None:
+    world = World(HangingStorage(1 << 20))
+    whole = world.whole()
+    world.fetcher.succeed()
+    world.clock.advance(5.0)
+    assert check.failureResultOf(whole, StorageUnavailable).value.retry_after == 30
+    assert world.fetcher.discarded == 1
+
+
+class BrokenIndex(MemoryIndex):
+    async def add(self, mv: ModuleVersion) -> None:
+        raise StorageUnavailable("the index is down")
+
+
+def test_an_index_that_is_down_fails_nobody(world: World, logged: list[dict[str, Any]]) -> None:
+    world.stash._index = BrokenIndex()
+    whole = world.whole()
+    world.fetcher.succeed()
+    check.successResultOf(whole)
+    assert any("the index is down" in str(event.get("reason")) for event in logged)
+
+
+def test_draining_waits_and_cancelling_ends_the_fetch(world: World) -> None:
+    whole = world.whole()
+    draining = Deferred.fromCoroutine(world.stash.drain())
+    check.assertNoResult(draining)
+    world.stash.cancel()
+    check.successResultOf(draining)
+    assert "shutting down" in str(check.failureResultOf(whole, FetchFailed).value)
+    assert world.stash.under_way == 0
