@@ -1,0 +1,74 @@
+# What a person types. Everything lives in .venv and var; nothing is installed outside this folder.
+
+PYTHON ?= python3
+ADDRESS ?= 127.0.0.1:3000
+VENV := .venv
+BIN := $(VENV)/bin
+SETUP := $(VENV)/.setup
+TOOLS := $(VENV)/.tools
+# The go command of the machine, if there is one that is new enough; else the one that the [go] extra brought.
+GO = $(shell sh bin/find-go $(VENV))
+
+.PHONY: help setup serve test check format bench lock clean
+
+help:
+	@echo "make serve   set up and run the proxy on http://$(ADDRESS), modules in ./var/storage"
+	@echo "make test    set up and run the tests"
+	@echo "make setup   only set up: $(BIN)/athens-tx and $(BIN)/twistd work afterwards"
+	@echo "make check   lint, formatting and types"
+	@echo "make bench   measure"
+	@echo "make lock    pin the dependencies anew, from the ranges in setup.cfg"
+
+setup: $(SETUP)
+
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "athens-tx needs Python 3.11 or newer; say make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+
+$(SETUP): $(VENV)/pyvenv.cfg setup.cfg requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --config-settings editable_mode=compat -e .
+	@sh bin/find-go $(VENV) >/dev/null || $(BIN)/pip install --quiet --disable-pip-version-check -e '.[go]' --config-settings editable_mode=compat
+	@touch $(SETUP)
+
+$(TOOLS): $(SETUP) requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $(TOOLS)
+
+serve: $(SETUP)
+	@mkdir -p var/storage var/tmp
+	@export GO_BINARY_PATH="$(GO)" && \
+	export ATHENS_GO_BINARY_ENV_VARS="$${ATHENS_GO_BINARY_ENV_VARS:-GOPROXY=$$($(GO) env GOPROXY)}" && \
+	export ATHENS_STORAGE_TYPE="$${ATHENS_STORAGE_TYPE:-disk}" ATHENS_DISK_STORAGE_ROOT="$${ATHENS_DISK_STORAGE_ROOT:-$(CURDIR)/var/storage}" && \
+	export ATHENS_GOGET_DIR="$${ATHENS_GOGET_DIR:-$(CURDIR)/var/tmp}" ATHENS_LOG_LEVEL="$${ATHENS_LOG_LEVEL:-info}" && \
+	export ATHENS_PORT="$${ATHENS_PORT:-$(ADDRESS)}" && \
+	exec $(BIN)/athens-tx serve
+
+test: $(TOOLS)
+	@rm -f .coverage .coverage.*
+	@export PATH="$(dir $(GO)):$$PATH" COVERAGE_PROCESS_START="$(CURDIR)/setup.cfg" && \
+	$(BIN)/coverage run -m pytest $(TESTS) && \
+	$(BIN)/coverage combine --quiet && $(BIN)/coverage report
+
+check: $(TOOLS)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(TOOLS)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(TOOLS)
+	@export PATH="$(dir $(GO)):$$PATH" && $(BIN)/python -m bench $(ARGS)
+
+# Needs pip-tools. The locks name no index, so they hold wherever the packages come from.
+lock:
+	$(BIN)/pip install --quiet pip-tools
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header \
+	    -o requirements.lock setup.cfg
+	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header \
+	    --extra test --extra lint -c requirements.lock -o requirements-dev.lock setup.cfg
+
+clean:
+	rm -rf $(VENV) build *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
