@@ -12,16 +12,15 @@ MAX_PATH = 1024
 #: How long an element of a path, or a version, may be, escaped, in bytes: what file systems can name.
 MAX_ELEMENT = 255
 
-_RESERVED = r"(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])"  # names of devices on Windows, also before a dot
-_ELEMENT = rf"(?!\.|{_RESERVED}(?:[./]|\Z)|[^./]*~[0-9]+(?:[./]|\Z))[A-Za-z0-9._~-]+(?<!\.)"
+RESERVED = r"(?i:con|prn|aux|nul|com[1-9]|lpt[1-9])"  # names of devices on Windows, also before a dot
+_ELEMENT = rf"(?!\.|{RESERVED}(?:[./]|\Z)|[^./]*~[0-9]+(?:[./]|\Z))[A-Za-z0-9._~-]+(?<!\.)"
 _PATH = re.compile(rf"(?!-)(?=[a-z0-9-]*\.)(?![^/]*[^a-z0-9./-]){_ELEMENT}(?:/{_ELEMENT})*+\Z")
-_LONG_ELEMENT = re.compile(rf"[^/]{{{MAX_ELEMENT + 1}}}")
 
 _NUMBERED = re.compile(r"/v([0-9.]+)\Z")
 _GOPKG_IN = re.compile(r"\.v(?:0|[1-9][0-9]*+(?:-unstable)?)\Z")
 
 # The go command takes ()[]{}^~$%& too, but puts what it gets into expressions of Mercurial's, which compute with them.
-_QUERY = re.compile(rf"(?!-|.*\.\.|{_RESERVED}(?:\.|\Z))[A-Za-z0-9#+,.=_-]+(?<!\.)\Z")
+_QUERY = re.compile(rf"(?!-|.*\.\.|{RESERVED}(?:\.|\Z))[A-Za-z0-9#+,.=_-]+(?<!\.)\Z")
 _NO_QUERIES = frozenset(("upgrade", "patch", "none"))
 
 _FAULTS = (  # for the message only: what is wrong most likely, the first that is found
@@ -33,7 +32,7 @@ _FAULTS = (  # for the message only: what is wrong most likely, the first that i
     (re.compile(r".*[^A-Za-z0-9._~/-]"), "it holds a character that is not allowed"),
     (re.compile(r"[^./]*(?:/|\Z)"), "its first element has no dot"),
     (re.compile(r"[^/]*[^a-z0-9./-]"), "its first element is not a domain name in small letters"),
-    (re.compile(rf"(?:.*/)?{_RESERVED}(?:[./]|\Z)"), "an element of it is a reserved name on Windows"),
+    (re.compile(rf"(?:.*/)?{RESERVED}(?:[./]|\Z)"), "an element of it is a reserved name on Windows"),
 )
 
 
@@ -48,7 +47,7 @@ def check_path(path: str) -> None:
     @raise InvalidModule: the go command would refuse to download it (it is no domain name with a path, holds a
         character that is not allowed, ends in C{/v1}, ...), or it is longer than L{MAX_PATH}.
     """
-    if _too_long(path, MAX_PATH) or (_LONG_ELEMENT.search(path) is not None):
+    if _too_long(path, MAX_PATH) or any(_too_long(element, MAX_ELEMENT) for element in path.split("/")):
         raise InvalidModule(f"module path {shown(path)} is too long")
     if _PATH.match(path) is None:
         fault = next((text for rule, text in _FAULTS if rule.match(path)), "an element of it ends in ~ and digits")
