@@ -12,7 +12,7 @@ from twisted.logger import LogEvent, LogLevel, formatEvent
 from athens_tx.observe.fields import MESSAGE_LIMIT, Fields, json_line, one_line
 
 #: What the level of an event is called.
-LEVEL_NAMES = {
+LEVEL_NAMES: dict[object, str] = {
     LogLevel.debug: "DEBUG",
     LogLevel.info: "INFO",
     LogLevel.warn: "WARN",
@@ -44,9 +44,15 @@ def _when(event: LogEvent) -> float:
     return when if isinstance(when, float) and 0 <= when < 1e11 else time.time()
 
 
+def level_of(event: LogEvent) -> object:
+    """@return: the level of an event, a constant of L{LogLevel}; that of an event without one is info."""
+    level = event.get("log_level")
+    return level if isinstance(level, type(LogLevel.info)) and level in LEVEL_NAMES else LogLevel.info
+
+
 def level_name(event: LogEvent) -> str:
-    """@return: the name of an event's level as Athens has it; what has none is C{INFO}."""
-    return LEVEL_NAMES.get(event.get("log_level"), "INFO")
+    """@return: the name of an event's level as Athens has it."""
+    return LEVEL_NAMES[level_of(event)]
 
 
 class Plain:

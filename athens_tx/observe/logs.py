@@ -14,7 +14,7 @@ from twisted.logger import ILogObserver, LogEvent, LogLevel
 from zope.interface import implementer
 
 from athens_tx.observe.fields import Fields
-from athens_tx.observe.formats import make_format
+from athens_tx.observe.formats import level_of, make_format
 from athens_tx.observe.redact import Redactor
 
 _LEVELS: dict[str, object] = {
@@ -99,10 +99,10 @@ class LogObserver:
 
 def _weight(event: LogEvent) -> int:
     """@return: what an event weighs. Twisted's own word on each port and factory is for debugging."""
-    level = event.get("log_level", LogLevel.info)
+    level = level_of(event)
     if level is LogLevel.info and str(event.get("log_namespace", "")).startswith("twisted.internet."):
         return 0
-    return _WEIGHT.get(level, 1)
+    return _WEIGHT[level]
 
 
 def make_observer(
