@@ -1,0 +1,146 @@
+"""The C{athens-tx} command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from athens_tx import __version__
+from athens_tx.errors import AthensError, ConfigError
+
+#: Exit codes: 0 all is well; 1 something failed or is broken; 2 the command line is wrong (click's own).
+FAILED = 1
+
+config_option = click.option(
+    "-c", "--config", "-config_file", "--config_file", "file", type=click.Path(dir_okay=False), default="",
+    metavar="FILE", help="The TOML file with the settings [default: athens.toml in the working directory, if it is there].",
+)  # fmt: skip
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, "--version", "-version", message="athens-tx %(version)s")
+def main() -> None:
+    """A Go module proxy: a drop-in for Athens."""
+
+
+@main.command()
+@config_option
+@click.option("--strict", is_flag=True, help="Refuse to start for what is only worth a warning.")
+def serve(file: str, strict: bool) -> None:
+    """Run the proxy in the foreground, until SIGTERM or SIGINT. SIGHUP reloads files and log level."""
+    from twisted.scripts import twistd
+
+    if file and not Path(file).is_file():
+        raise click.ClickException(f"--config {file}: there is no such file")
+    sys.argv = ["twistd", "--nodaemon", "--pidfile=", "athens", "--announce"]
+    sys.argv += [f"--config={file}"] if file else []
+    sys.argv += ["--strict"] if strict else []
+    twistd.run()
+
+
+@main.command("check-config")
+@click.argument("file", default="", type=click.Path(dir_okay=False))
+@click.option("--strict", is_flag=True, help="Take warnings for errors.")
+@json_option
+def check_config(file: str, strict: bool, as_json: bool) -> None:
+    """Check the settings and print what is in effect, each value with its origin; secrets are masked."""
+    from athens_tx.config import explain, explain_json
+    from athens_tx.twistd import read_settings
+
+    try:
+        loaded = read_settings(file, os.environ, strict=strict)
+    except ConfigError as error:
+        _fail_with(error.problems, as_json)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(json.dumps(explain_json(loaded), indent=2) if as_json else explain(loaded))
+
+
+@main.command()
+@click.argument("versions", nargs=-1, required=True, metavar="MODULE@VERSION...")
+@config_option
+@json_option
+def fetch(versions: tuple[str, ...], file: str, as_json: bool) -> None:
+    """Fetch versions into the configured storage, as a client's request would."""
+    from athens_tx.commands import fetch_versions
+
+    _run(file, as_json, lambda assembly: fetch_versions(assembly, versions, as_json))
+
+
+@main.command()
+@config_option
+@json_option
+def catalog(file: str, as_json: bool) -> None:
+    """List all that is stored, one module@version a line."""
+    from athens_tx.commands import print_catalog
+
+    _run(file, as_json, lambda assembly: print_catalog(assembly, as_json), quiet=True)
+
+
+@main.command()
+@click.argument("versions", nargs=-1, metavar="[MODULE@VERSION...]")
+@click.option("--checksums", is_flag=True, help="Compare with the checksum database too (asks the network).")
+@config_option
+@json_option
+def verify(versions: tuple[str, ...], checksums: bool, file: str, as_json: bool) -> None:
+    """Hash what is stored again (all of it, or some versions) and report what is broken."""
+    from athens_tx.commands import verify_versions
+
+    _run(file, as_json, lambda assembly: verify_versions(assembly, versions, checksums, as_json))
+
+
+@main.command()
+@json_option
+def version(as_json: bool) -> None:
+    """Print the version."""
+    click.echo(json.dumps({"version": __version__}) if as_json else f"athens-tx {__version__}")
+
+
+def _run(file: str, as_json: bool, work: Callable[[Any], Awaitable[int]], *, quiet: bool = False) -> None:
+    """Plug the rooms together without the web, run C{work} on the reactor, exit with what it returns."""
+    from twisted.internet import reactor
+    from twisted.internet.task import react
+
+    from athens_tx.service import assemble
+    from athens_tx.twistd import read_settings
+
+    try:
+        loaded = read_settings(file, os.environ)
+    except ConfigError as error:
+        _fail_with(error.problems, as_json)
+
+    async def run() -> None:
+        assembly = assemble(reactor, loaded.config, dict(os.environ))
+        status = FAILED
+        try:
+            await assembly.start(serving=False, fetching=not quiet)
+            status = await work(assembly)
+        except ConfigError as error:
+            for problem in error.problems:
+                click.echo(f"athens-tx: {problem}", err=True)
+        except AthensError as error:
+            click.echo(f"athens-tx: {error}{': ' + error.detail if error.detail else ''}", err=True)
+        finally:
+            await assembly.stop()
+        if status:
+            raise SystemExit(status)
+
+    from twisted.internet.defer import Deferred
+
+    react(lambda _: Deferred.fromCoroutine(run()))
+
+
+def _fail_with(problems: list[str], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"problems": problems}, indent=2))
+    else:
+        for problem in problems:
+            click.echo(f"athens-tx: {problem}", err=True)
+    raise SystemExit(FAILED)
