@@ -26,6 +26,11 @@ class Secret(Enum):
     #: C{NAME=value} items, of which some are secret.
     ENVIRONMENT = "environment"
 
+    @property
+    def hidden(self) -> bool:
+        """Whether the value as a whole is a secret, or may be: it may come from a file of its own."""
+        return self in (Secret.YES, Secret.URL)
+
 
 def masked(value: Any, secret: Secret) -> Any:
     """

@@ -51,10 +51,10 @@ def is_url(value: str, schemes: Sequence[str] = ("http", "https")) -> bool:
         return False
     try:
         parts = urlsplit(value)
-        port = parts.port
-    except ValueError:
+        port = parts.port or 1
+        return parts.scheme in schemes and bool(parts.hostname) and port > 0
+    except ValueError:  # brackets without an address, or a port that is none
         return False
-    return parts.scheme.lower() in schemes and bool(parts.hostname) and port != -1
 
 
 def is_address(value: str) -> bool:

@@ -242,11 +242,11 @@ class Config(Table):
         "How long it is remembered that a version does not exist; 0 is off.",
         own=True,
     )
-    memory_storage_limit: Annotated[Bytes, at_least(0)] = setting(
+    memory_storage_limit: Annotated[Bytes, above_zero] = setting(
         "MemoryStorageLimit",
         "ATHENS_MEMORY_STORAGE_LIMIT",
         1024 * _MIB,
-        "How many bytes memory storage may hold; 0 is no limit.",
+        "How many bytes memory storage may hold; beyond, what was not read for the longest time is forgotten.",
         own=True,
     )
     go_mod_cache_limit: Annotated[Bytes, at_least(0)] = setting(

@@ -1,0 +1,184 @@
+"""Rules of the backends: they hold only for the storage, the lock and the index that are chosen."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
+from urllib.parse import unquote
+
+from athens_tx.config.backends import LockConfig, Redis
+from athens_tx.config.checks import Finding, doubt, refuse
+from athens_tx.config.declare import Setting
+from athens_tx.config.rules import is_base64, is_url
+from athens_tx.config.settings import SETTINGS, Config
+
+_BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
+
+_STORAGE_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "disk": ("Storage.Disk.RootPath",),
+    "mongo": ("Storage.Mongo.URL",),
+    "gcp": ("Storage.GCP.Bucket",),
+    "minio": ("Storage.Minio.Endpoint", "Storage.Minio.Key", "Storage.Minio.Secret", "Storage.Minio.Bucket"),
+    "s3": ("Storage.S3.Region", "Storage.S3.Bucket"),
+    "azureblob": ("Storage.AzureBlob.AccountName", "Storage.AzureBlob.ContainerName"),
+    "external": ("Storage.External.URL",),
+}
+_INDEX_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "mysql": ("Index.MySQL.Protocol", "Index.MySQL.Host", "Index.MySQL.User", "Index.MySQL.Database"),
+    "postgres": ("Index.Postgres.Host", "Index.Postgres.Port", "Index.Postgres.User", "Index.Postgres.Database"),
+}
+
+
+def backend_checks(config: Config) -> Iterator[Finding]:
+    """@return: what is wrong with the tables that are in use."""
+    for selector, value, needs in (
+        ("StorageType", config.storage_type, _STORAGE_NEEDS),
+        ("IndexType", config.index_type, _INDEX_NEEDS),
+    ):
+        for key in needs.get(value, ()):
+            what = _BY_KEY[key].of(config)
+            if not what:
+                yield refuse(f'must not be {"0" if what == 0 else "empty"} with {selector} = "{value}"', key)
+    for check in (_STORAGE.get(config.storage_type), _LOCKS.get(config.single_flight_type)):
+        if check is not None:
+            yield from check(config)
+
+
+def _gcp(config: Config) -> Iterator[Finding]:
+    key = config.storage.gcp.json_key
+    if not key:
+        return
+    try:
+        good = isinstance(json.loads(base64.b64decode(re.sub(r"[\r\n]", "", key), validate=True)), dict)
+    except (binascii.Error, ValueError, RecursionError):
+        good = False
+    if not good:
+        yield refuse("must be a JSON credential in standard base64", "Storage.GCP.JSONKey")
+
+
+def _mongo(config: Config) -> Iterator[Finding]:
+    table = config.storage.mongo
+    if table.url and not re.match(r"mongodb(\+srv)?://[^/?]", table.url):
+        yield refuse("must begin with mongodb:// or mongodb+srv:// and name a server", "Storage.Mongo.URL")
+    if table.insecure_conn and not table.cert_path:
+        yield doubt("has no effect without CertPath", "Storage.Mongo.InsecureConn")
+
+
+def _s3(config: Config) -> Iterator[Finding]:
+    table = config.storage.s3
+    if table.endpoint and not is_url(table.endpoint) and not is_url(f"https://{table.endpoint}"):
+        yield doubt("must be a URL or a host", "Storage.S3.Endpoint")
+    if table.use_default_configuration:
+        return
+    if bool(table.key) != bool(table.secret):
+        missing, there = ("Key", "Secret") if table.secret else ("Secret", "Key")
+        yield doubt("both are needed to sign a request", f"Storage.S3.{missing}", f"Storage.S3.{there}")
+    relative = table.aws_container_credentials_relative_uri
+    if table.credentials_endpoint and not is_url(table.credentials_endpoint):
+        yield doubt("must be an http or https URL", "Storage.S3.CredentialsEndpoint")
+    elif table.credentials_endpoint and relative and not relative.startswith("/"):
+        yield doubt("must begin with a slash", "Storage.S3.AwsContainerCredentialsRelativeURI")
+
+
+def _azure_blob(config: Config) -> Iterator[Finding]:
+    table = config.storage.azure_blob
+    identity, scope = table.managed_identity_resource_id, table.credential_scope
+    if not table.account_key and not (identity and scope):
+        yield refuse(
+            "must be set, or both ManagedIdentityResourceID and CredentialScope", "Storage.AzureBlob.AccountKey"
+        )
+    elif table.account_key and not is_base64(table.account_key):
+        yield refuse("must be standard base64", "Storage.AzureBlob.AccountKey")
+    if table.account_key and identity and not scope:
+        text = "must not be empty: ManagedIdentityResourceID is set, so AccountKey is not used"
+        yield refuse(text, "Storage.AzureBlob.CredentialScope")
+
+
+def _external(config: Config) -> Iterator[Finding]:
+    if config.storage.external.url and not is_url(config.storage.external.url):
+        yield doubt("must be an http or https URL", "Storage.External.URL")
+
+
+def _etcd(config: Config) -> Iterator[Finding]:
+    if not any(part.strip() for part in config.single_flight.etcd.endpoints.split(",")):
+        yield refuse("must name a server", "SingleFlight.Etcd.Endpoints")
+
+
+def _redis(config: Config) -> Iterator[Finding]:
+    table = config.single_flight.redis
+    urls = table.endpoint.split(",") if table.cluster else [table.endpoint]
+    for url in urls:
+        yield from _redis_url(url.strip(), table)
+    yield from _lock_config(table.lock_config, "SingleFlight.Redis.LockConfig", config.stash_timeout)
+
+
+#: The host may be left away, which is this machine.
+_REDIS_URL = re.compile(r"rediss?://([^@/?#]*@)?(:[0-9]+)?([/?].*)?")
+_UNIX_URL = re.compile(r"unix://([^@/]*@)?/.+")
+
+
+def _redis_url(url: str, table: Redis) -> Iterator[Finding]:
+    # Athens takes what it can't read for host:port, so a slip in the scheme ends as an error of the network.
+    if "://" not in url:
+        return
+    if not (is_url(url, ("redis", "rediss")) or _REDIS_URL.fullmatch(url) or _UNIX_URL.fullmatch(url)):
+        yield refuse("must be host:port, or a redis://, rediss:// or unix:// URL", "SingleFlight.Redis.Endpoint")
+        return
+    user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
+    password = unquote(user.partition(":")[2])
+    if password and table.password and password != table.password:
+        text = "the password in the URL and this one differ; give only one"
+        yield refuse(text, "SingleFlight.Redis.Password", "SingleFlight.Redis.Endpoint")
+
+
+def _redis_sentinel(config: Config) -> Iterator[Finding]:
+    table = config.single_flight.redis_sentinel
+    if not any(part.strip() for part in table.endpoints):
+        yield refuse("must name a sentinel", "SingleFlight.RedisSentinel.Endpoints")
+    if table.db < 0:
+        yield refuse("must be at least 0", "SingleFlight.RedisSentinel.DB")
+    yield from _lock_config(table.lock_config, "SingleFlight.RedisSentinel.LockConfig", config.stash_timeout)
+
+
+def _lock_config(lock: LockConfig, key: str, stash_timeout: int) -> Iterator[Finding]:
+    for name, value in (("Timeout", lock.timeout), ("TTL", lock.ttl), ("MaxRetries", lock.max_retries)):
+        if value <= 0:
+            yield refuse("must be above 0", f"{key}.{name}")
+    if 0 < lock.ttl < stash_timeout:
+        yield doubt("must not be below StashTimeout: the lock would end before the fetch", f"{key}.TTL", "StashTimeout")
+
+
+def _gcp_lock(config: Config) -> Iterator[Finding]:
+    yield from _needs_storage(config, "gcp")
+    if config.single_flight.gcp.stale_threshold <= 0:
+        yield refuse("must be above 0", "SingleFlight.GCP.StaleThreshold")
+
+
+def _azure_blob_lock(config: Config) -> Iterator[Finding]:
+    yield from _needs_storage(config, "azureblob")
+
+
+def _needs_storage(config: Config, kind: str) -> Iterator[Finding]:
+    if config.storage_type != kind:
+        yield refuse(f'works only with StorageType = "{kind}"', "SingleFlightType", "StorageType")
+
+
+_Check = Callable[[Config], Iterator[Finding]]
+
+_STORAGE: Mapping[str, _Check] = {
+    "gcp": _gcp,
+    "mongo": _mongo,
+    "s3": _s3,
+    "azureblob": _azure_blob,
+    "external": _external,
+}
+_LOCKS: Mapping[str, _Check] = {
+    "etcd": _etcd,
+    "redis": _redis,
+    "redis-sentinel": _redis_sentinel,
+    "gcp": _gcp_lock,
+    "azureblob": _azure_blob_lock,
+}
