@@ -1,0 +1,1 @@
+"""The checksum database: passed on to clients, remembered, and asked by ourselves with proof."""
