@@ -1,0 +1,342 @@
+"""One connection of a client: how long it may take, how much it may send, and when it is given up."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import TYPE_CHECKING, Any
+
+from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web._http2 import H2Connection
+from twisted.web.http import HTTPChannel
+from zope.interface import implementer
+
+from athens_tx.web.request import MAX_BODY
+
+if TYPE_CHECKING:
+    from athens_tx.web.request import WebRequest
+    from athens_tx.web.site import WebSite
+
+#: How long a refused client may go on sending before the connection is cut, in seconds. Cut at once, it would
+#: often lose the refusal itself.
+LINGER = 2.0
+
+#: How large the request line and all headers together may be, in bytes.
+MAX_HEADERS = 64 * 1024
+
+_log = Logger(namespace="athens_tx.web")
+
+
+class Http1(HTTPChannel):
+    """
+    HTTP/1.1 with limits that a client can't stretch by sending a byte now and then.
+
+    The headers of a request must be complete C{header_timeout} seconds after its first byte (the first request's:
+    after the connection was made), its body C{idle_timeout} seconds later. An answer of which nothing could be sent
+    for C{idle_timeout} seconds is cut.
+    """
+
+    totalHeadersSize = MAX_HEADERS
+    MAX_LENGTH = MAX_HEADERS
+    site: WebSite
+    transport: Any
+    _networkProducer: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._deadline: IDelayedCall | None = None
+        self._stalled: IDelayedCall | None = None
+        self._refused = False
+        self._lost = False
+        self._half_closed = False
+        self._sent_something = False
+
+    # The way in.
+
+    def connectionMade(self) -> None:
+        """Start the clock."""
+        super().connectionMade()
+        self._expect(self.site.header_timeout)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Part of a request, or several requests."""
+        if self._refused:
+            return
+        self._sent_something = True
+        if self._deadline is None and not self._handlingRequest:
+            self._expect(self.site.header_timeout)
+        super().dataReceived(data)
+
+    def lineReceived(self, line: bytes) -> None:
+        """A line of the headers."""
+        if self._refused:
+            return
+        if self._receivedHeaderSize + len(line) > MAX_HEADERS:
+            self.refuse(431, "the headers are too large")
+            return
+        super().lineReceived(line)
+
+    def lineLengthExceeded(self, line: bytes) -> None:
+        """A line does not end."""
+        self.refuse(431 if self.requests else 400, "the headers are too large")
+
+    def rawDataReceived(self, data: bytes) -> None:
+        """Part of a body, or what comes behind the request that is being answered."""
+        if not self._refused:
+            super().rawDataReceived(data)
+
+    def allHeadersReceived(self) -> None:
+        """The headers are complete: refuse a body that is announced as too large before a byte of it is read."""
+        if self.length is not None and self.length > MAX_BODY:
+            self.refuse(413, "the request has a body of more than 1 MiB, which nothing here wants")
+            return
+        super().allHeadersReceived()
+        if self.length != 0:
+            self._expect(self.site.idle_timeout)
+
+    def allContentReceived(self) -> None:
+        """The request is complete."""
+        if self._refused:
+            return
+        self._expect(None)
+        self._sent_something = False
+        if self.site.draining:
+            self.persistent = False
+        super().allContentReceived()
+
+    def _expect(self, seconds: float | None) -> None:
+        """The next part must be complete in so many seconds from now."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None if seconds is None else self.callLater(seconds, self._late)
+
+    def _late(self) -> None:
+        self._deadline = None
+        if self._sent_something:
+            self.refuse(408, "the request did not come in time")
+        else:
+            self.loseConnection()
+
+    # The way out.
+
+    def pauseProducing(self) -> None:
+        """The client takes nothing at the moment."""
+        super().pauseProducing()
+        if self._stalled is None and not self._lost:
+            self._stalled = self.callLater(self.site.idle_timeout, self._give_up)
+
+    def resumeProducing(self) -> None:
+        """The client has taken all that waited."""
+        super().resumeProducing()
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _give_up(self) -> None:
+        self._stalled = None
+        _log.info("gave up a client that takes nothing: {peer}", peer=self.transport.getPeer())
+        self.abortConnection()
+
+    def requestDone(self, request: WebRequest) -> None:
+        """A request is answered; the next one may have come already."""
+        if self.site.draining:
+            self.persistent = False
+        super().requestDone(request)
+        if self._half_closed and not self._handlingRequest:
+            self.loseConnection()
+
+    # The end.
+
+    def refuse(self, status: int, message: str) -> None:
+        """Answer to a request that never became one, and close."""
+        if self._refused:
+            return
+        self._refused = True
+        self._expect(None)
+        self.setTimeout(None)
+        _log.info(
+            "refused a request: {status} {reason}", status=status, reason=message, peer=str(self.transport.getPeer())
+        )
+        body = f"{message}\n".encode()
+        self.transport.write(
+            b"HTTP/1.1 %d %s\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n"
+            b"Cache-Control: no-store\r\nConnection: close\r\n\r\n%s"
+            % (status, HTTPStatus(status).phrase.encode(), len(body), body)
+        )
+        half_close = getattr(self.transport, "loseWriteConnection", None)  # TLS has none
+        if half_close is None:
+            self.loseConnection()
+            return
+        self._networkProducer.unregisterProducer()
+        half_close()
+        self._abort_in(LINGER)
+
+    def _respondToBadRequestAndDisconnect(self) -> None:
+        self.refuse(400, "the request is not HTTP/1.1")
+
+    def readConnectionLost(self) -> None:
+        """
+        The client sends nothing more. What it asked is answered, if that begins soon: a client that only shut down its
+        sending side looks just like one that is gone.
+        """
+        if self._refused or not self._handlingRequest:
+            self.loseConnection()
+            return
+        self._half_closed = True
+        if self._deadline is None:
+            self._deadline = self.callLater(self.site.header_timeout, self._probably_gone)
+
+    def _probably_gone(self) -> None:
+        self._deadline = None
+        if self.requests and not self.requests[0].startedWriting:
+            self.abortConnection()
+
+    def retire(self) -> None:
+        """Close as soon as nothing is being answered."""
+        if not self._handlingRequest:
+            self.loseConnection()
+
+    def leave(self) -> None:
+        """Make room for another protocol."""
+        self._expect(None)
+        self.setTimeout(None)
+        self._networkProducer.unregisterProducer()
+
+    def loseConnection(self) -> None:
+        """Close when all is sent, or when nothing was taken for too long."""
+        super().loseConnection()
+        self._abort_in(self.site.idle_timeout)
+
+    def _abort_in(self, seconds: float) -> None:
+        if self._abortingCall is None and not self._lost:
+            self._abortingCall = self.callLater(seconds, self.forceAbortClient)
+
+    def abortConnection(self) -> None:
+        """Close now, whatever waits to be sent."""
+        self.transport.abortConnection()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Stop all clocks, tell the requests."""
+        self._lost = True
+        self._expect(None)
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+        super().connectionLost(reason)
+
+
+class Http2(H2Connection):
+    """HTTP/2 that does not take a request that needs long for an idle connection."""
+
+    site: Any
+    streams: dict[int, Any]
+    transport: Any
+
+    def __init__(self, reactor: Any) -> None:
+        super().__init__(reactor)
+        self._late: dict[int, IDelayedCall] = {}
+
+    def timeoutConnection(self) -> None:
+        """Nothing moved for C{idle_timeout} seconds: go on only if nothing but our own answers is waited for."""
+        stuck = self._consumerBlocked is not None or any(self._outboundStreamQueues.values())
+        if not stuck and any(not stream._request.startedWriting for stream in self._answered()):
+            self.setTimeout(self.site.idle_timeout)
+        else:
+            super().timeoutConnection()
+
+    def _answered(self) -> list[Any]:
+        return [stream for stream in self.streams.values() if stream._request.started]
+
+    def _requestReceived(self, event: Any) -> None:
+        super()._requestReceived(event)
+        stream_id = event.stream_id
+        self.streams[stream_id].refuse = lambda *_: self._reset_in(0.0, stream_id)
+        if event.stream_ended is None:
+            self._reset_in(self.site.idle_timeout, stream_id)
+
+    def _reset_in(self, seconds: float, stream_id: int) -> None:
+        """Reset a stream whose request is not complete by then. Never at once: events may wait for the stream."""
+        late = self._late.pop(stream_id, None)
+        if late is not None:
+            late.cancel()
+        self._late[stream_id] = self.callLater(seconds, self._reset, stream_id)
+
+    def _reset(self, stream_id: int) -> None:
+        del self._late[stream_id]
+        stream = self.streams[stream_id]
+        if not stream._request.started:
+            stream.abortConnection()
+
+    def _requestDone(self, streamID: int) -> None:
+        late = self._late.pop(streamID, None)
+        if late is not None:
+            late.cancel()
+        super()._requestDone(streamID)
+        if self.site.draining and self._stillProducing:
+            self.retire()
+
+    def retire(self) -> None:
+        """Close as soon as nothing is being answered."""
+        if not self.streams:
+            self.transport.unregisterProducer()  # TLS does not close under a producer, and we are one
+            self.transport.loseConnection()
+
+
+@implementer(IHalfCloseableProtocol)
+class Connection(Protocol):
+    """Speaks HTTP/1.1, or HTTP/2 where TLS has agreed on it."""
+
+    def __init__(self, site: WebSite) -> None:
+        self._site = site
+        self._agreed = False
+        self._channel: Any = Http1()
+
+    def _prepare(self, channel: Any) -> None:
+        channel.site = channel.factory = self._site
+        channel.requestFactory = self._site.requestFactory
+        channel.timeOut = self._site.idle_timeout
+        channel.callLater = self._site.reactor.callLater
+        channel.makeConnection(self.transport)
+
+    def connectionMade(self) -> None:
+        """The connection is there."""
+        self._site.opened(self)
+        self._prepare(self._channel)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The first bytes: only now it is known what was agreed on."""
+        if not self._agreed:
+            self._agreed = True
+            if getattr(self.transport, "negotiatedProtocol", None) == b"h2":
+                self._speak_http2()
+        self._channel.dataReceived(data)
+
+    def _speak_http2(self) -> None:
+        self._channel.leave()
+        self._channel = Http2(self._site.reactor)
+        self._prepare(self._channel)
+        transport: Any = self.transport
+        transport.registerProducer(self._channel, True)
+
+    def readConnectionLost(self) -> None:
+        """The client sends nothing more."""
+        self._channel.readConnectionLost()  # only without TLS, so this is HTTP/1.1
+
+    def writeConnectionLost(self) -> None:
+        """We send nothing more: part of a refusal."""
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone."""
+        self._channel.connectionLost(reason)
+        self._site.closed(self)
+
+    def retire(self) -> None:
+        """Close as soon as nothing is being answered."""
+        self._channel.retire()
+
+    def abort(self) -> None:
+        """Close now."""
+        transport: Any = self.transport
+        transport.abortConnection()

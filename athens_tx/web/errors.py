@@ -1,0 +1,129 @@
+"""From a failure to what a client and the log are told of it."""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Any
+
+from twisted.internet.defer import CancelledError
+from twisted.logger import Logger, LogLevel
+from twisted.python.failure import Failure
+
+from athens_tx.errors import AthensError, Elsewhere, Refused, http_status
+from athens_tx.observe.redact import redact
+from athens_tx.web.request import WebRequest
+from athens_tx.web.target import escape
+
+#: How long the text of an answer may be, in bytes.
+MAX_TEXT = 4096
+
+#: Routes of the download protocol that have no version, and those that have one.
+LISTS = frozenset(("list", "latest"))
+FILES = frozenset(("info", "mod", "zip"))
+
+_log = Logger(namespace="athens_tx.web")
+
+_URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,30}://[^\s\"'<>)\]]+")
+_ADDRESS = re.compile(
+    r"(?<![\w.])(?:\d{1,3}(?:\.\d{1,3}){3}|\[[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*\])(?::\d{1,5})?(?![\w.]*\w)"
+)
+_PATH = re.compile(r"(?<![\w.~/@\])-])/[^\s\"'`<>:;,)\]/]+(?:/[^\s\"'`<>:;,)\]]*)?")
+_SPACE = re.compile(r"[\s\x00-\x1f\x7f]+")
+
+
+def scrub(text: str) -> str:
+    """
+    Make one line of C{text} that may leave the house: without credentials, URLs, addresses and paths of this machine.
+
+    @return: at most L{MAX_TEXT} bytes of it.
+    """
+    text = redact(_SPACE.sub(" ", text[: 4 * MAX_TEXT]).strip())
+    text = _URL.sub("(a URL)", text)
+    text = _ADDRESS.sub("(an address)", text)
+    text = _PATH.sub("(a path)", text)
+    encoded = text.encode("utf-8", "replace")
+    return text if len(encoded) <= MAX_TEXT else encoded[: MAX_TEXT - 3].decode("utf-8", "ignore") + "..."
+
+
+class ErrorAnswers:
+    """Answers requests that failed."""
+
+    def __init__(self, *, gateway: bool) -> None:
+        """@param gateway: see L{http_status}."""
+        self._gateway = gateway
+
+    def answer(self, request: WebRequest, error: Exception) -> bytes | None:
+        """
+        Answer, and log what the administrator should know. To be called while C{error} is handled.
+
+        @return: the body, or C{None} where there is nothing to be said any more.
+        """
+        if request.gone:
+            if not isinstance(error, AthensError | CancelledError | Elsewhere):
+                self._log_unexpected(request)
+            return None
+        if isinstance(error, Elsewhere):
+            _log.info("sent elsewhere", http_status=error.status, **self._about(request))
+            return self._elsewhere(request, error)
+        status = self._log_error(request, error)
+        if request.startedWriting:
+            request.abort()
+            return None
+        return self._text(request, error, status)
+
+    def _elsewhere(self, request: WebRequest, error: Elsewhere) -> bytes:
+        base, _, query = error.base.partition("?")
+        # Athens escapes the ! of a path when a download mode redirects, and not when the filter does.
+        path = escape(request.local, keep="!" if error.status == 303 else "")
+        location = base.rstrip("/") + path + (f"?{query}" if query else "")
+        body = request.redirect_to(error.status, location)
+        request.setHeader(b"Cache-Control", b"no-store")  # the module may be here a second later
+        return body
+
+    def _text(self, request: WebRequest, error: Exception, status: int) -> bytes:
+        if isinstance(error, AthensError):
+            text = scrub(str(error)) or HTTPStatus(status).phrase.lower()
+        elif isinstance(error, CancelledError):
+            text = "the server gave the request up"
+        else:
+            text = "internal error"
+        if request.route == "list" and status not in (400, 403):
+            text = f"not found: {text}"
+        body = request.reply(status, f"{text}\n".encode())
+        request.setHeader(b"X-Content-Type-Options", b"nosniff")
+        if isinstance(error, AthensError) and error.retry_after is not None:
+            request.setHeader(b"Retry-After", b"%d" % max(0, error.retry_after))
+        return body
+
+    def _log_error(self, request: WebRequest, error: Exception) -> int:
+        """@return: the status for C{error}."""
+        if isinstance(error, CancelledError):
+            return 503
+        if not isinstance(error, AthensError):
+            self._log_unexpected(request)
+            return 500
+        status = http_status(error, gateway=self._gateway)
+        expected = status == 404 or isinstance(error, Refused) or (status == 504 and request.route in LISTS)
+        _log.emit(
+            LogLevel.info if expected else LogLevel.error,
+            "{error}",
+            error=str(error),
+            kind=HTTPStatus(status).phrase,
+            detail=error.detail,
+            **self._about(request),
+        )
+        return status
+
+    def _log_unexpected(self, request: WebRequest) -> None:
+        _log.failure("a request failed unexpectedly", failure=Failure(), **self._about(request))
+
+    @staticmethod
+    def _about(request: WebRequest) -> dict[str, Any]:
+        return {
+            "http_method": request.method[:32].decode("ascii", "backslashreplace"),
+            "http_path": request.target.path if request.target is not None else "",
+            "request_id": request.request_id,
+            "module": request.module,
+            "version": request.version,
+        }

@@ -1,0 +1,98 @@
+"""How the server is, and who it is: health, readiness, version, metrics, and what robots are told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError
+from twisted.logger import Logger
+from twisted.web.http import datetimeToString
+
+from athens_tx.errors import AthensError, NotFound
+from athens_tx.interfaces import IIndex, IStorage
+from athens_tx.web import bodies
+from athens_tx.web.conditional import entity_tag
+from athens_tx.web.errors import scrub
+from athens_tx.web.files import WatchedFile
+from athens_tx.web.request import JSON, TEXT, WebRequest
+from athens_tx.web.settings import WebSettings
+from athens_tx.web.site import Metrics
+
+#: How long a store may take to say that it works, in seconds.
+CHECK_TIME = 10.0
+
+_log = Logger(namespace="athens_tx.web")
+
+
+class Status:
+    """The routes for machines that look after this one."""
+
+    def __init__(
+        self, reactor: Any, settings: WebSettings, storage: IStorage, index: IIndex, metrics: Metrics | None
+    ) -> None:
+        self._reactor = reactor
+        self._checked = (("storage", storage), ("index", index))
+        self._metrics = metrics
+        self._robots = WatchedFile(reactor, settings.robots_file) if settings.robots_file else None
+        known = {"version": settings.version, "date": settings.date}
+        said = {name: value for name, value in known.items() if value}
+        self._version = json.dumps(said, separators=(",", ":")).encode() + b"\n"
+
+    async def healthz(self, request: WebRequest) -> bytes:
+        """C{/healthz}: the process answers; nothing is looked at."""
+        return request.reply(200, b"", JSON)
+
+    async def readyz(self, request: WebRequest) -> bytes:
+        """C{/readyz}: storage and index work; 503 says which does not."""
+        checks = [self._problem(name, room.check()) for name, room in self._checked]
+        results = await DeferredList([Deferred.fromCoroutine(check) for check in checks])
+        problems = [str(problem) for _, problem in results if problem]
+        if problems:
+            return request.reply(503, f"{'; '.join(problems)}\n".encode())
+        return request.reply(200, b"", None)
+
+    async def _problem(self, name: str, check: Awaitable[None]) -> str:
+        """@return: what is wrong, empty if nothing."""
+        try:
+            await Deferred.fromCoroutine(_awaited(check)).addTimeout(CHECK_TIME, self._reactor)
+        except TimeoutError:
+            return f"{name}: no answer in {CHECK_TIME:g} s"
+        except CancelledError:
+            raise
+        except AthensError as error:
+            return f"{name}: {scrub(str(error))}"
+        except Exception:
+            _log.failure("the {room} could not be checked", room=name)
+            return f"{name}: internal error"
+        return ""
+
+    async def version(self, request: WebRequest) -> bytes:
+        """C{/version}: what was built, and when."""
+        return request.reply(200, self._version, JSON)
+
+    async def metrics(self, request: WebRequest) -> bytes:
+        """C{/metrics}: for Prometheus."""
+        if self._metrics is None:
+            raise NotFound("404 page not found")
+        content_type, text = self._metrics.render()
+        return request.reply(200, text, content_type.encode())
+
+    async def robots(self, request: WebRequest) -> bytes:
+        """C{/robots.txt}: a file."""
+        try:
+            if self._robots is None:
+                raise FileNotFoundError
+            file = await self._robots.contents()
+        except FileNotFoundError as error:
+            raise NotFound("404 page not found") from error
+        except OSError as error:
+            raise NotFound("404 page not found", detail=f"RobotsFile: {error}") from error
+        tag = entity_tag("robots", str(file.modified), len(file.data))
+        modified = datetimeToString(file.modified)
+        return bodies.body(request, file.data, TEXT, tag, cache=b"no-cache", modified=modified)
+
+
+async def _awaited(check: Awaitable[None]) -> None:
+    await check
