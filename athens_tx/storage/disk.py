@@ -24,13 +24,13 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from athens_tx.errors import AthensError, BadUpstream, ConfigError, InvalidModule, StorageUnavailable
+from athens_tx.errors import AthensError, ConfigError, InvalidModule, StorageUnavailable
 from athens_tx.interfaces import IStorage, IZip
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import FileSink, FileZip, pour
-from athens_tx.storage.layout import check_limit, check_names, check_path, parse_token, token_of
+from athens_tx.storage.layout import check_files, check_limit, check_names, check_path, parse_token, token_of
 from athens_tx.storage.staging import Staging
-from athens_tx.storage.tree import INFO_LIMIT, MOD_LIMIT, ZIP, Tree
+from athens_tx.storage.tree import ZIP, Tree
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -89,8 +89,8 @@ class DiskStorage(Service):
             problem = f"{quoted} is not a directory; name one that is, or make it"
         else:
             try:
+                self._staging.sweep()  # first: it may give back the room that is missing
                 self._staging.open()
-                self._staging.sweep()
             except OSError as error:
                 if error.errno in (errno.ENOSPC, errno.EDQUOT):
                     self.log.warn("the disk of {root} is full: nothing can be saved", root=quoted)
@@ -105,9 +105,25 @@ class DiskStorage(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._run(self._staging.close))
 
+    def _start(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> tuple[Deferred[T], Deferred[None]]:
+        """
+        Run in a thread what looks at the disk.
+
+        @return: its result, which one may stop waiting for; and when it is over, come what may.
+        """
+        result: Deferred[T] = Deferred()
+        over: Deferred[None] = Deferred()
+
+        def end(outcome: T | Failure) -> None:
+            result.callback(outcome)  # a failure fails it
+            over.callback(None)
+
+        deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args, **kwargs).addBoth(end)
+        return result, over
+
     async def _run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Run in a thread what looks at the disk, within the limit."""
-        result = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args, **kwargs)
+        """@return: what C{function} gives in a thread, within the limit."""
+        result, _ = self._start(function, *args, **kwargs)
         return await self._in_time(result, self._time_limit)
 
     async def _in_time(self, result: Deferred[T], limit: float) -> T:
@@ -153,36 +169,40 @@ class DiskStorage(Service):
     async def save(self, mv: ModuleVersion, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
         """See L{IStorage.save}."""
         started = False
+        over: Deferred[None] | None = None
         staged = self._staging.name()
         sink = FileSink(self._reactor, Path(staged, ZIP), zip.length)
         try:
             check_names(mv)
-            if not 0 < len(info) <= INFO_LIMIT or len(mod) > MOD_LIMIT:
-                raise BadUpstream(f"{mv} has {len(info)} bytes of .info and {len(mod)} bytes of go.mod")
-            if await self._run(self._tree.stage, mv, mod, staged):
+            check_files(mv, info, mod)
+            wanted, over = self._start(self._tree.stage, mv, mod, staged)
+            if await self._in_time(wanted, self._time_limit):
                 started = True
                 await pour(zip, sink)
                 await sink.finish()
-                await self._run(self._tree.publish, mv, staged, info)
-            else:
-                zip.stopProducing()
+                published, over = self._start(self._tree.publish, mv, staged, info)
+                await self._in_time(published, self._time_limit)
         except BaseException:
+            if over is not None:
+                await self._clean(sink, staged, over)
+            raise
+        finally:
             if not started:
                 zip.stopProducing()
-            await self._clean(sink, staged)
-            raise
 
-    def _clean(self, sink: FileSink, staged: str) -> Deferred[None]:
+    def _clean(self, sink: FileSink, staged: str, over: Deferred[None]) -> Deferred[None]:
         """
-        Remove what a save has left. It goes on when the one who waits is cancelled, or has waited long enough.
+        Remove what a save has left, once no thread works on it. That goes on when the one who waits for it is
+        cancelled, or has waited for C{time_limit}.
         """
 
         async def clean() -> None:
+            await over
             await sink.abort()
             await self._run(self._staging.discard, staged)
 
-        def cleaned(result: object) -> None:
-            if isinstance(result, Failure):
+        def cleaned(result: Failure | None) -> None:
+            if result is not None:
                 self.log.failure("can't remove {path}", result, path=staged)
             if late.active():
                 late.cancel()

@@ -1,5 +1,5 @@
 """
-Names in a storage: which are safe, which versions a list shows, and the tokens of the catalog.
+What every storage goes by: safe names, sizes, which versions a list shows, and the tokens of the catalog.
 
 Names are kept decoded, capitals as they are, as Athens keeps them.
 """
@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import re
 
-from athens_tx.errors import InvalidModule, InvalidRequest
+from athens_tx.errors import BadUpstream, InvalidModule, InvalidRequest
 from athens_tx.module.version import ModuleVersion
 
 #: The directory below the root of a disk storage where versions are put together. No module path has such an element.
 STAGING = ".athens-tx-staging"
+
+#: How many bytes of C{.info} and of go.mod a version may have.
+INFO_LIMIT = 1 << 20
+MOD_LIMIT = 16 << 20
 
 _FULL_SEMVER = re.compile(
     r"v(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)\.(0|[1-9][0-9]*)"
@@ -49,6 +53,12 @@ def _check_element(element: str, whole: str) -> None:
             element.encode()
         except UnicodeEncodeError:
             raise InvalidModule(f"not a name that can be stored: {whole!r}") from None
+
+
+def check_files(mv: ModuleVersion, info: bytes, mod: bytes) -> None:
+    """Raise L{BadUpstream} if no version can have these. An empty C{.info} is what a torn save of Athens leaves."""
+    if not 0 < len(info) <= INFO_LIMIT or len(mod) > MOD_LIMIT:
+        raise BadUpstream(f"{mv} has {len(info)} bytes of .info and {len(mod)} bytes of go.mod")
 
 
 def order(mv: ModuleVersion) -> tuple[str, ...]:

@@ -16,7 +16,16 @@ from athens_tx.errors import NotFound, StorageUnavailable
 from athens_tx.interfaces import IStorage, IZip
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import BytesZip, MemorySink, pour
-from athens_tx.storage.layout import check_limit, check_names, check_path, is_listed, order, parse_token, token_of
+from athens_tx.storage.layout import (
+    check_files,
+    check_limit,
+    check_names,
+    check_path,
+    is_listed,
+    order,
+    parse_token,
+    token_of,
+)
 
 #: What a version costs besides its bytes, so that many small ones are bounded too.
 OVERHEAD = 1024
@@ -92,6 +101,7 @@ class MemoryStorage(Service):
         size = len(info) + len(mod) + zip.length + OVERHEAD
         try:
             check_names(mv)
+            check_files(mv, info, mod)
             if size > self._limit:
                 raise StorageUnavailable(f"{mv} needs {size} bytes, more than MemoryStorageLimit = {self._limit}")
             while mv not in self._versions and not self._make_room(size):

@@ -8,8 +8,9 @@ under a thread that uses it.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorThreads
@@ -19,6 +20,8 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from athens_tx.errors import AthensError, BadUpstream, StorageUnavailable
+
+T = TypeVar("T")
 
 #: A sink pauses its producer when so many bytes wait to be written, and resumes it at half of it.
 SINK_LIMIT = 512 * 1024
@@ -46,7 +49,7 @@ class FileSink:
         self._producer: IPushProducer | None = None
         self._buffer: list[bytes] = []
         self._waiting = 0
-        self._paused = self._writing = self._closed = False
+        self._paused = self._busy = self._closed = self._created = False
         self._idle: list[Deferred[None]] = []
 
     def registerProducer(self, producer: IProducer, streaming: bool) -> None:
@@ -76,13 +79,24 @@ class FileSink:
         self._drain()
 
     def _drain(self) -> None:
-        if self._writing or not self._buffer:
+        if self._busy or not self._buffer:
             return
         data = b"".join(self._buffer)
         self._buffer.clear()
-        self._writing = True
-        written = deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._write_out, data)
-        written.addCallbacks(self._written, self._write_failed)
+        self._in_thread(self._write_out, data).addCallbacks(self._written, self._write_failed)
+
+    def _in_thread(self, function: Callable[..., T], *args: object) -> Deferred[T]:
+        """@return: one whose cancelling lets the thread go on; the file is busy until that is done."""
+        waiter: Deferred[T] = Deferred()
+
+        def done(result: T | Failure) -> None:
+            self._busy = False
+            waiter.callback(result)  # a failure fails it
+            self._tell_idle()
+
+        self._busy = True
+        deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *args).addBoth(done)
+        return waiter
 
     def _write_out(self, data: bytes) -> int:
         """In a thread."""
@@ -95,20 +109,17 @@ class FileSink:
     def _open(self) -> None:
         if self._descriptor < 0:
             self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            self._created = True
 
     def _written(self, size: int) -> None:
-        self._writing = False
         self._waiting -= size
         self._drain()
         if self._paused and self._waiting <= SINK_LIMIT // 2 and self._producer is not None:
             self._paused = False
             self._producer.resumeProducing()
-        self._tell_idle()
 
     def _write_failed(self, failure: Failure) -> None:
-        self._writing = False
         self._give_up(_writable(failure, self._path))
-        self._tell_idle()
 
     def _give_up(self, error: AthensError) -> None:
         if self.error is None:
@@ -118,17 +129,16 @@ class FileSink:
             self._producer.stopProducing()
 
     def _tell_idle(self) -> None:
-        if not self._writing:
-            idle, self._idle = self._idle, []
-            for waiter in idle.copy():
-                if not waiter.called:  # one may cancel the next
-                    waiter.callback(None)
+        idle, self._idle = self._idle, []
+        for waiter in idle.copy():
+            if not waiter.called:  # one may cancel the next
+                waiter.callback(None)
 
-    def _until_idle(self) -> Deferred[None]:
-        waiter: Deferred[None] = Deferred(self._idle.remove)
-        self._idle.append(waiter)
-        self._tell_idle()
-        return waiter
+    async def _until_idle(self) -> None:
+        while self._busy:  # the one who was told first may be at work already
+            waiter: Deferred[None] = Deferred(self._idle.remove)
+            self._idle.append(waiter)
+            await waiter
 
     async def finish(self, *, sync: bool = True) -> int:
         """
@@ -142,7 +152,7 @@ class FileSink:
         if self.error is not None:
             raise self.error
         try:
-            await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._finish, sync)
+            await self._in_thread(self._finish, sync)
         except OSError as error:
             self._give_up(_writable(Failure(error), self._path))
             raise _writable(Failure(error), self._path) from error
@@ -161,16 +171,18 @@ class FileSink:
             os.close(descriptor)
 
     async def abort(self) -> None:
-        """Take no more, and remove the file. After L{finish} too, and more than once."""
+        """Take no more, and remove the file if it is ours. After L{finish} too, and more than once."""
         self._closed = True
         self._buffer.clear()
         await self._until_idle()
-        await deferToThreadPool(self._reactor, self._reactor.getThreadPool(), self._abort)
+        await self._in_thread(self._abort)
 
     def _abort(self) -> None:
         """In a thread."""
         self._shut()
-        self._path.unlink(missing_ok=True)
+        if self._created:
+            self._created = False
+            self._path.unlink(missing_ok=True)
 
 
 def _writable(failure: Failure, path: Path) -> AthensError:

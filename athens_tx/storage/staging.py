@@ -151,7 +151,7 @@ class Staging:
         doomed = self.name()
         with suppress(FileNotFoundError):
             os.rename(name, doomed)
-            shutil.rmtree(doomed, ignore_errors=True)
+            _remove(doomed)
 
     def probe(self) -> None:
         """Make a directory and remove it; OSError or L{StorageUnavailable} where that can't be done."""
@@ -164,7 +164,7 @@ class Staging:
         taken = self.name()
         os.rename(target, taken)
         fsync_directory(os.path.dirname(target))
-        shutil.rmtree(taken, ignore_errors=True)
+        _remove(taken)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
@@ -184,11 +184,15 @@ class Staging:
             os.close(descriptor)
 
     def sweep(self) -> None:
-        """Remove what processes that are no more have left, and what nobody can be asked about and is old."""
-        with os.scandir(self._all) as entries:
-            for entry in entries:
-                if entry.path == str(self.path) or not entry.is_dir(follow_symlinks=False):
-                    continue
+        """
+        Before L{open}: remove what processes that are no more have left, and what nobody can be asked about and is old.
+        """
+        try:
+            entries = list(os.scandir(self._all))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
                 try:
                     self._sweep(entry.path)
                 except OSError as error:
@@ -229,3 +233,11 @@ def _lock(descriptor: int, *, otherwise: bool = True) -> bool:
             raise
         return otherwise
     return True
+
+
+def _remove(path: str) -> None:
+    """Remove a directory, or the link to one that an administrator has put in its place."""
+    if os.path.islink(path):
+        os.unlink(path)
+    else:
+        shutil.rmtree(path, ignore_errors=True)

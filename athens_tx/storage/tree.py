@@ -21,14 +21,11 @@ from twisted.logger import Logger
 
 from athens_tx.errors import InvalidModule, NotFound, StorageUnavailable
 from athens_tx.module.version import ModuleVersion
-from athens_tx.storage.layout import check_names, is_listed
+from athens_tx.storage.layout import INFO_LIMIT, MOD_LIMIT, check_names, is_listed
 from athens_tx.storage.staging import Staging, fsync_directory
 
 MOD = "go.mod"
 ZIP = "source.zip"
-
-INFO_LIMIT = 1 << 20
-MOD_LIMIT = 16 << 20
 
 #: How often to try again where others change the same directory at the same time.
 _TRIES = 10
