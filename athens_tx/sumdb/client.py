@@ -78,14 +78,18 @@ class SumDBClient:
         try:
             return await self._proven(mv, used)
         except BadUpstream as error:
-            # Perhaps what was kept is damaged: once more, with nothing of it.
-            self.log.warn("asking {name} again for {mv}: {reason}", name=self._name, mv=str(mv), reason=str(error))
-            self._forget(used)
+            first = error
+        # Perhaps what was kept is damaged: once more, with nothing of it.
+        self.log.warn("asking {name} again for {mv}: {reason}", name=self._name, mv=str(mv), reason=str(first))
+        self._forget(used)
         used = _Used()
         try:
             return await self._proven(mv, used)
-        except BadUpstream:
-            self._forget(used)
+        except AthensError as error:
+            if isinstance(error, BadUpstream):
+                self._forget(used)
+            if isinstance(first, ChecksumMismatch):  # which must not end as a 404
+                raise first from error
             raise
 
     def _forget(self, used: _Used) -> None:

@@ -125,14 +125,14 @@ class Reach:
     async def _base(self) -> str:
         if self._decision is not None and self._clock.seconds() < self._decision.until:
             return self._decision.base
-        if self._deciding is None:
-            self._deciding = Waiters()
-            Deferred.fromCoroutine(self._decide()).addBoth(self._decided)
-        return await self._deciding.wait()
+        deciding = self._deciding
+        if deciding is None:
+            deciding = self._deciding = Waiters()
+            Deferred.fromCoroutine(self._decide()).addBoth(self._decided, deciding)
+        return await deciding.wait()
 
-    def _decided(self, result: str | Failure) -> None:
-        assert self._deciding is not None
-        deciding, self._deciding = self._deciding, None
+    def _decided(self, result: str | Failure, deciding: Waiters[str]) -> None:
+        self._deciding = None
         deciding.land(result)
 
     async def _decide(self) -> str:
