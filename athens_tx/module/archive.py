@@ -17,6 +17,7 @@ from typing import BinaryIO
 import attrs
 
 from athens_tx.errors import BadUpstream
+from athens_tx.module.escape import shown
 
 #: How many entries a module zip may have: with 500 MiB in all, files of less than 2 KB on average.
 MAX_ENTRIES = 300_000
@@ -79,7 +80,7 @@ class Archive:
         @raise BadUpstream: it is cut, malformed, or not what its size and checksum say; only after the last piece.
         """
         if entry.is_directory and entry.size:
-            raise BadUpstream(f"the zip file's {entry.name!a} is a directory with content")
+            raise BadUpstream(f"the zip file's {shown(entry.name)} is a directory with content")
         if entry.is_directory:
             return  # whatever an empty one is packed to
         left, crc = entry.size, 0
@@ -90,7 +91,7 @@ class Archive:
             crc = zlib.crc32(piece, crc)
             yield piece
         if left or crc != entry.crc:
-            raise BadUpstream(f"the zip file's {entry.name!a} is damaged")
+            raise BadUpstream(f"the zip file's {shown(entry.name)} is damaged")
 
     def _at(self, offset: int, length: int) -> bytes:
         if not 0 <= offset <= self.size - length:
@@ -147,7 +148,7 @@ class Archive:
         signature, name_length, extra_length = _LOCAL.unpack(self._at(entry.offset, _LOCAL.size))
         at = entry.offset + _LOCAL.size
         if signature != b"PK\3\4" or self._at(at, name_length) != entry.name.encode():
-            raise BadUpstream(f"the zip file's {entry.name!a} is not where it should be")
+            raise BadUpstream(f"the zip file's {shown(entry.name)} is not where it should be")
         at += name_length + extra_length
         end = at + entry.packed
         unpacker = zlib.decompressobj(-zlib.MAX_WBITS) if entry.method == _DEFLATED else None
@@ -160,13 +161,13 @@ class Archive:
                 try:
                     piece = unpacker.decompress(packed, _CHUNK)
                 except zlib.error as error:
-                    raise BadUpstream(f"the zip file's {entry.name!a} is damaged") from error
+                    raise BadUpstream(f"the zip file's {shown(entry.name)} is damaged") from error
                 packed = unpacker.unconsumed_tail
                 yield piece
         if unpacker is not None:
             yield unpacker.flush()  # a few bytes at most
             if not unpacker.eof:
-                raise BadUpstream(f"the zip file's {entry.name!a} is cut")
+                raise BadUpstream(f"the zip file's {shown(entry.name)} is cut")
 
 
 def _wide(size: int, packed: int, offset: int, extra: bytes) -> list[int]:

@@ -101,10 +101,9 @@ def _words(line: str) -> list[str]:
 
 def _unquoted(word: str) -> str | None:
     """@return: what a word stands for; C{None} if it is quoted wrongly, or has an escape that no path needs."""
-    quote = word[0]
-    if quote == "`":
+    if len(word) > 1 and word[0] == word[-1] == "`":
         return word[1:-1]
-    if quote == '"' and len(word) > 1 and word.endswith('"'):
+    if len(word) > 1 and word[0] == word[-1] == '"':
         word = word[1:-1]
         return None if set(_ESCAPE.findall(word)) - {'"', "\\"} else _ESCAPE.sub(r"\1", word)
     return None if re.search("[\"'`]", word) else word

@@ -19,7 +19,9 @@ def hash_mod(mod: bytes) -> str:
 
 def hash_zip(zip: PathLike[str] | str | BinaryIO) -> str:
     """
-    @param zip: a module zip: where it is, or open for reading and seeking. All of it is read: not on the reactor's thread.
+    All of the zip is read: not for the reactor's thread.
+
+    @param zip: a module zip: where it is, or open for reading and seeking.
     @return: its hash, as in a go.sum line.
     @raise BadUpstream: it is not a whole zip file.
     """
