@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from twisted.logger import ILogObserver, Logger, LogLevel
-from twisted.python import log as old_log
 from twisted.python.failure import Failure
 from zope.interface.verify import verifyObject
 
@@ -248,8 +247,6 @@ def test_long_values_are_cut():
 def test_the_keys_of_the_logging_machinery_are_no_fields():
     stream = io.StringIO()
     watching = observer(stream)
-    old_log.msg("said the old way", system="s", mine=1)  # reaches observers that are there; here only its form matters
-    old_log.PluggableText = None
     event = {"message": ("old",), "time": WHEN, "system": "-", "isError": 0, "log_system": "-", "_hidden": 1, "mine": 2}
     watching({**event, "log_format": "old", "log_level": LogLevel.info, "log_time": WHEN})
     assert stream.getvalue().split("\t")[1] == "mine=2 \n"
@@ -273,6 +270,13 @@ def test_a_client_can_not_forge_a_field():
     assert "http-path=/x\\x20http-status=500\\x20 http-status=200" in line
     assert "request-id=a\\nERROR[1:00PM]:\\x20b\\tc=d source" in line
     assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize("log_format", ["plain", "json"])
+def test_a_message_can_not_begin_a_line_of_its_own(log_format):
+    line = written({"log_format": "asked for {what}", "what": "x\nERROR[1:00PM]: forged\u2028\x1b[2J"}, log_format)
+    assert len(line.splitlines()) == 1
+    assert "\x1b" not in line
 
 
 @pytest.mark.parametrize("mv", [ModuleVersion("github.com/acme/lib", "v1.0.0"), "github.com/acme/lib@v1.0.0"])

@@ -56,6 +56,7 @@ def test_a_record_becomes_an_event(number, level):
 def test_libraries_are_not_heard_below_info():
     with bridged() as events:
         logging.getLogger("botocore").debug("signed headers")
+        assert not logging.getLogger("botocore").isEnabledFor(logging.DEBUG)  # so nothing is even put together
     assert events == []
 
 
