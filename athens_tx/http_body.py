@@ -17,11 +17,15 @@ from zope.interface import implementer
 
 
 class BadBody(Exception):
-    """A body that is too long, silent for too long, or no gzip though it says so."""
+    """A body that is not what it should be: no gzip though it says so."""
 
-    def __init__(self, message: str, *, late: bool = False) -> None:
-        super().__init__(message)
-        self.late = late
+
+class TooLong(BadBody):
+    """A body with more bytes than its receiver takes."""
+
+
+class Silent(BadBody):
+    """A body of which nothing comes any more."""
 
 
 @implementer(IBodyProducer)
@@ -116,12 +120,12 @@ class Body(Protocol):
     def _pass(self, data: bytes) -> None:
         self._received += len(data)
         if self._received > self._limit:
-            self._give_up(BadBody(f"the body has more than {self._limit} bytes"))
+            self._give_up(TooLong(f"the body has more than {self._limit} bytes"))
         elif data:
             self._sink.write(data)
 
     def _silent(self) -> None:
-        self._give_up(BadBody(f"no byte of the body came for {self._idle:g} s", late=True))
+        self._give_up(Silent(f"no byte of the body came for {self._idle:g} s"))
 
     def _give_up(self, why: BadBody) -> None:
         if self._end():

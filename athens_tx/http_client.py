@@ -33,8 +33,8 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
 from zope.interface import implementer
 
-from athens_tx.errors import AthensError, ConfigError, FetchFailed, FetchTimeout, UpstreamUnreachable
-from athens_tx.http_body import BadBody, Body, BytesBody, Kept
+from athens_tx.errors import AthensError, BadUpstream, ConfigError, FetchFailed, FetchTimeout, UpstreamUnreachable
+from athens_tx.http_body import BadBody, Body, BytesBody, Kept, Silent, TooLong
 from athens_tx.http_proxy import Proxy, ProxyRules, TunnelEndpoint, TunnelRefused, basic_authorization
 
 T = TypeVar("T")
@@ -50,6 +50,14 @@ _ERROR_TEXT = 64 * 1024
 def masked(text: str) -> str:
     """@return: C{text} with the userinfo of every URL in it replaced, so that it may be logged."""
     return _USERINFO.sub(r"\1***@", text)
+
+
+class AnswerCut(UpstreamUnreachable):
+    """The connection broke after it was made: asking again may well help."""
+
+
+class BodyTooLong(BadUpstream):
+    """The body has more bytes than we take: asking again does not help."""
 
 
 @attrs.frozen
@@ -123,8 +131,9 @@ class HttpClient:
     Makes requests over a pool of kept-alive connections.
 
     Every failure to get an answer is a L{FetchTimeout}, an L{UpstreamUnreachable} (network, names, TLS, a body cut
-    short) or a L{FetchFailed}; any answer, a 404 too, is a L{Response}. Credentials in the userinfo of a URL become
-    basic authorization and, like all credentials, never follow a redirect to another server.
+    short), a L{BadUpstream} (a body that is too long, or no gzip though it says so) or a L{FetchFailed}; any answer, a
+    404 too, is a L{Response}. Credentials in the userinfo of a URL become basic authorization and, like all credentials,
+    never follow a redirect to another server.
     Closing: C{await client.close()}.
     """
 
@@ -179,7 +188,7 @@ class HttpClient:
         """
         @param url: absolute, already escaped; taken as it is.
         @param timeout: seconds for all of it.
-        @param limit: the most bytes of a body; more is a L{FetchFailed}.
+        @param limit: the most bytes of a body; more is L{BodyTooLong}.
         @param follow_redirects: for GET and HEAD only, at most ten, never from https to http.
         """
         kept = Kept()
@@ -383,16 +392,20 @@ def _translated(error: Exception, url: str) -> Exception:
         cause.detail = cause.detail or detail
         return cause
     if isinstance(cause, BadBody):
-        kind = FetchTimeout if cause.late else FetchFailed
+        kinds = ((Silent, FetchTimeout), (TooLong, BodyTooLong), (BadBody, BadUpstream))
+        kind = next(ours for theirs, ours in kinds if isinstance(cause, theirs))
         return kind(str(cause), detail=detail)
     if isinstance(cause, (ConnectTimeout, UserError)):
         return FetchTimeout("the server can't be connected in time", detail=detail)
-    why = _words(cause)
-    return UpstreamUnreachable(why, detail=f"{detail}: {masked(str(cause) or type(cause).__name__)}")
+    detail = f"{detail}: {masked(str(cause) or type(cause).__name__)}"
+    why = _trouble(cause)
+    if why is None:
+        return AnswerCut("the connection broke before the answer was complete", detail=detail)
+    return UpstreamUnreachable(why, detail=detail)
 
 
-def _words(cause: BaseException) -> str:
-    """@return: what happened on the network, without a name or address."""
+def _trouble(cause: BaseException) -> str | None:
+    """@return: why there is no connection, without a name or address; C{None} if there was one."""
     if isinstance(cause, DNSLookupError):
         return "the server's name is not known"
     if isinstance(cause, TunnelRefused):
@@ -401,4 +414,4 @@ def _words(cause: BaseException) -> str:
         return "no trusted TLS connection to the server"
     if isinstance(cause, ConnectError):
         return "the server can't be connected"
-    return "the connection broke before the answer was complete"
+    return None

@@ -18,9 +18,9 @@ from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Request, Site
 
-from athens_tx.errors import AthensError, ConfigError, FetchFailed, FetchTimeout, UpstreamUnreachable
+from athens_tx.errors import AthensError, BadUpstream, ConfigError, FetchFailed, FetchTimeout, UpstreamUnreachable
 from athens_tx.http_body import Body, Kept
-from athens_tx.http_client import HttpClient, masked
+from athens_tx.http_client import AnswerCut, BodyTooLong, HttpClient, masked
 
 
 class Pages(Resource):
@@ -151,7 +151,7 @@ async def test_a_body_over_its_limit_is_refused(bench: Bench, pages: Pages) -> N
     pages.answer = lambda request: b"x" * 101
     url, client = f"http://127.0.0.1:{bench.site(pages)}/", bench.client()
     assert len((await client.get_bytes(url, limit=101, timeout=5)).body) == 101
-    assert "more than 100 bytes" in str(await refused(client.get_bytes(url, limit=100, timeout=5), FetchFailed))
+    assert "more than 100 bytes" in str(await refused(client.get_bytes(url, limit=100, timeout=5), BodyTooLong))
 
 
 @pytest_twisted.ensureDeferred
@@ -165,11 +165,11 @@ async def test_gzip_that_nobody_asked_for_is_undone_and_checked(bench: Bench, pa
     pages.answer = zipped
     url, client = f"http://127.0.0.1:{bench.site(pages)}/", bench.client()
     assert (await client.get_bytes(url, limit=10**6, timeout=5)).body == b"hello " * 100_000
-    await refused(client.get_bytes(url, limit=100_000, timeout=5), FetchFailed)
+    await refused(client.get_bytes(url, limit=100_000, timeout=5), BodyTooLong)
     body = body[:-9]
-    assert "cut short" in str(await refused(client.get_bytes(url, limit=10**6, timeout=5), FetchFailed))
+    assert "cut short" in str(await refused(client.get_bytes(url, limit=10**6, timeout=5), BadUpstream))
     body = b"no gzip"
-    assert "no gzip" in str(await refused(client.get_bytes(url, limit=10**6, timeout=5), FetchFailed))
+    assert "no gzip" in str(await refused(client.get_bytes(url, limit=10**6, timeout=5), BadUpstream))
 
 
 @pytest.mark.parametrize(
@@ -186,9 +186,7 @@ async def test_gzip_that_nobody_asked_for_is_undone_and_checked(bench: Bench, pa
 @pytest_twisted.ensureDeferred
 async def test_a_cut_or_broken_answer_is_a_failure(bench: Bench, answer: bytes) -> None:
     port, client = bench.serve(raw(answer)), bench.client()
-    error = await refused(
-        client.get_bytes(f"http://user:secret@127.0.0.1:{port}/", limit=100, timeout=5), UpstreamUnreachable
-    )
+    error = await refused(client.get_bytes(f"http://user:secret@127.0.0.1:{port}/", limit=100, timeout=5), AnswerCut)
     assert "secret" not in f"{error} {error.detail} {error!r}"
     assert "***@" in error.detail
 
@@ -362,7 +360,7 @@ async def test_a_receiver_that_gives_up_ends_the_transfer(bench: Bench, pages: P
             self.producer.pauseProducing()
 
     url = f"http://127.0.0.1:{bench.site(pages)}/"
-    error = await refused(bench.client().stream(url, Full(), timeout=5, limit=10**6), FetchFailed)
+    error = await refused(bench.client().stream(url, Full(), timeout=5, limit=10**6), BadUpstream)
     assert "gave up" in str(error)
 
 

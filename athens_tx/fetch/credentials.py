@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -79,7 +79,7 @@ class Credentials:
     def __init__(
         self,
         environ: Mapping[str, str],
-        home: Path,
+        home: Callable[[], Path],
         *,
         netrc_path: str = "",
         github_token: str = "",
@@ -88,19 +88,23 @@ class Credentials:
     ) -> None:
         """
         @param environ: the environment of the daemon, for C{HOME}.
-        @param home: where the private home is made; a directory that is ours alone.
+        @param home: gives where the private home is made, once that is known: below a directory that is ours alone.
         @param netrc_variable: C{NETRC} of C{GoBinaryEnvVars}, which go reads in place of C{~/.netrc}.
         @raise ConfigError: both C{NETRCPath} and C{GithubToken} are set.
         """
         if netrc_path and github_token:
             raise ConfigError(["GithubToken and NETRCPath: only one of them can be set, both are for .netrc"])
         self._real = environ.get("HOME", "")
-        self._private = home
+        self._home = home
         self._netrc_path = netrc_path
         self._github_token = github_token
         self._hgrc_path = hgrc_path
         self._netrc_variable = netrc_variable
         self._logins: Sequence[Login] = ()
+
+    @property
+    def _private(self) -> Path:
+        return self._home()
 
     @property
     def home(self) -> str | None:

@@ -149,10 +149,10 @@ class GoEnvironment:
             "GIT_TERMINAL_PROMPT": "0",
         }
         env.update({name: self._environ[name] for name in INHERITED if name in self._environ})
-        home = self._home()
-        if home is not None:
-            env["HOME"] = home
         env.update(self._configured)
+        home = self._home()
+        if home is not None:  # it has links to what is in the other one
+            env["HOME"] = home
         if not any(name == "GONOSUMDB" for name, _ in self._configured):
             env["GONOSUMDB"] = ",".join(self._no_sum_patterns)
         agent = self._environ.get("SSH_AUTH_SOCK", "")
