@@ -12,6 +12,7 @@ import re
 import signal
 import socket
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 
 from tests.support.http import Reply, request
-from tests.support.processes import Finished, descendants, exit_status, kill_group, run, spawn
+from tests.support.processes import Finished, descendants, exit_status, having_in_environment, kill_group, run, spawn
+from tests.support.repositories import Repositories
+from tests.support.upstream import Upstream
 
 #: Where the virtual environment keeps its commands.
 BIN = Path(sys.executable).parent
@@ -47,7 +50,9 @@ def free_port() -> int:
 class _Watcher(ProcessProtocol):
     """Keeps the lines that the daemon prints and tells those who wait for one, or for its end."""
 
-    def __init__(self) -> None:
+    def __init__(self, reactor: Any) -> None:
+        self._reactor = reactor
+        self._grace: Any = None
         self.lines: list[str] = []
         self.status: int | None = None
         self.ended: list[Deferred[int]] = []
@@ -68,8 +73,12 @@ class _Watcher(ProcessProtocol):
 
     def processExited(self, reason: Failure) -> None:
         self.status = exit_status(reason)
+        # A child that outlives the daemon holds its pipes open: that is for the test to find, not to wait for.
+        self._grace = self._reactor.callLater(1.0, self.transport.loseConnection)
 
     def processEnded(self, reason: Failure) -> None:
+        if self._grace is not None and self._grace.active():
+            self._grace.cancel()
         self.status = exit_status(reason)
         for rest in self._rest.values():
             if rest:
@@ -95,17 +104,17 @@ class Daemon:
     @ivar folder: its home, its temporary files and its working folder are below.
     @ivar env: settings; C{ATHENS_PORT} is chosen, and the storage is on disk below C{folder} unless they say otherwise.
     @ivar config: the text of a configuration file, if it is to have one.
-    @ivar command: C{serve} for C{athens-tx serve}, C{twistd} for C{twistd -n athens}.
+    @ivar command: C{serve} for C{athens-tx serve}, C{twistd} for C{twistd -n athens}; or any command line.
     """
 
     reactor: Any
     folder: Path
     env: dict[str, str] = attrs.Factory(dict)
     config: str | None = None
-    command: str = "serve"
+    command: str | Sequence[str] = "serve"
     port: int = attrs.Factory(free_port)
     pid: int = 0
-    _watcher: _Watcher = attrs.Factory(_Watcher)
+    _watcher: _Watcher = attrs.Factory(lambda self: _Watcher(self.reactor), takes_self=True)
 
     @property
     def url(self) -> str:
@@ -148,6 +157,8 @@ class Daemon:
 
     def argv(self) -> list[str]:
         """@return: the command line."""
+        if not isinstance(self.command, str):
+            return list(self.command)
         file = []
         if self.config is not None:
             path = self.folder / "athens.toml"
@@ -167,7 +178,7 @@ class Daemon:
     def launch(self) -> None:
         """Start it, and don't wait."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._watcher = _Watcher()
+        self._watcher = _Watcher(self.reactor)
         self.pid = spawn(self.reactor, self._watcher, self.argv(), self.environment(), self.folder)
 
     async def ready(self, limit: float = 30.0) -> None:
@@ -217,8 +228,10 @@ class Daemon:
         return int(found[1]) * 1024
 
     def children(self) -> list[int]:
-        """@return: the processes that it started and those that they started, in whatever group."""
-        return descendants(self.pid)
+        """@return: the processes that it started and those that they started, in whatever group, orphans too."""
+        if self.status is None:
+            return descendants(self.pid)
+        return having_in_environment(f"{self.folder}/")
 
     def signal(self, number: int) -> None:
         """Send it a signal; only it, not what it started."""
@@ -249,6 +262,8 @@ class Daemon:
                 kill_group(child)
         kill_group(self.pid)
         await self._end(10.0)
+        for orphan in having_in_environment(f"{self.folder}/"):
+            kill_group(orphan)
 
     async def _end(self, limit: float) -> int:
         timer = self.reactor.callLater(limit, kill_group, self.pid)
@@ -265,6 +280,24 @@ class Daemon:
         )
 
 
+#: What makes daemons in an end-to-end test: see the fixture C{make_daemon}.
+MakeDaemon = Callable[..., Daemon]
+
+
 def go_variables(**values: str) -> str:
     """@return: C{ATHENS_GO_BINARY_ENV_VARS}."""
     return ";".join(f"{name}={value}" for name, value in values.items())
+
+
+def direct(repositories: Repositories, **more: str) -> dict[str, str]:
+    """@return: the settings of a daemon that fetches from C{repositories} itself; C{more} are settings, too."""
+    return {
+        "HOME": str(repositories.home),
+        "ATHENS_GO_BINARY_ENV_VARS": go_variables(GOPROXY="direct", GOSUMDB="off"),
+        **more,
+    }
+
+
+def through(upstream: Upstream, **more: str) -> dict[str, str]:
+    """@return: the settings of a daemon that fetches from C{upstream}, without the checksum database."""
+    return {"ATHENS_GO_BINARY_ENV_VARS": go_variables(GOPROXY=upstream.url, GOSUMDB="off"), **more}

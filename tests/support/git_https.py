@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class GitHttps(Resource):
     @ivar password: has characters that a URL or a log would have to quote.
     @ivar ca_file: the test authority, for git's C{http.sslCAInfo}.
     @ivar asked: the requests, answered ones only.
+    @ivar watch: called at each request, while the git that asks is running.
     """
 
     isLeaf = True
@@ -87,6 +89,7 @@ class GitHttps(Resource):
         self.user = "reader"
         self.password = "Tr0ub4dor-and-3"
         self.asked: list[Asked] = []
+        self.watch: Callable[[], object] = lambda: None
         folder.mkdir(parents=True, exist_ok=True)
         authority = trustme.CA()
         self.ca_file = folder / "ca.pem"
@@ -118,6 +121,7 @@ class GitHttps(Resource):
         return user, password
 
     def render(self, request: Request) -> Any:
+        self.watch()
         user, password = self._credentials(request)
         request.notifyFinish().addCallbacks(lambda _: self._note(request, user, password), lambda _: None)
         private = request.path.decode().lstrip("/").startswith(self._private)
