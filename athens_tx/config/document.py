@@ -48,19 +48,19 @@ def read_document(path: Path) -> Document:
     try:
         values = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise BadDocument(_syntax(path, str(error))) from error
+        raise BadDocument(_syntax(path, text, str(error))) from error
     except (RecursionError, ValueError) as error:  # brackets without end, a number of thousands of digits
         raise BadDocument(f"{path}: is not a sensible TOML 1.0 file: {type(error).__name__}") from error
     return Document(path, values, key_lines(text))
 
 
-def _syntax(path: Path, message: str) -> str:
+def _syntax(path: Path, text: str, message: str) -> str:
     match = _PLACE.search(message)
-    line = f":{match[1]}" if match and match[1] else ""
+    line = int(match[1]) if match and match[1] else len(text.splitlines())
     what = message[: match.start()] if match else message
     hint = (
         "; tables in braces over several lines, or with a final comma, and the escapes \\e and \\xHH are of TOML 1.1"
         if _NEWER.search(what)
         else ""
     )
-    return f"{path}{line}: is not TOML 1.0: {what}{hint}"
+    return f"{path}:{line}: is not TOML 1.0: {what}{hint}"

@@ -29,7 +29,7 @@ class Origin:
     Where a value came from.
 
     @ivar name: the variable, if there is one.
-    @ivar path: the file, if there is one.
+    @ivar path: the file, if there is one; a variable that should name one may name none.
     @ivar line: the line in the file of settings; 0 where there is none.
     """
 
@@ -41,7 +41,7 @@ class Origin:
     def __str__(self) -> str:
         if self.source is Source.DEFAULT:
             return "default"
-        if self.source is Source.VARIABLE:
+        if self.path is None:
             return self.name
         place = str(self.path).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         if self.source is Source.SECRET_FILE:

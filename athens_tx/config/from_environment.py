@@ -8,6 +8,7 @@ from pathlib import Path
 
 from athens_tx.config.declare import Kind, Setting
 from athens_tx.config.findings import Findings, Found, Origin, Source
+from athens_tx.config.literals import key
 from athens_tx.config.names import secret_variables, strange_variable
 from athens_tx.config.settings import SETTINGS
 from athens_tx.config.values import Unreadable, from_text
@@ -39,7 +40,7 @@ class _Reader:
         for name in sorted(self._environ):
             hint = strange_variable(name)
             if hint is not None:
-                self._findings.doubt(f"{name}: this variable is not a setting and has no effect; {hint}")
+                self._findings.doubt(f"{key(name)}: this variable is not a setting and has no effect; {hint}")
 
     def _form(self, setting: Setting) -> Form | None:
         """The first name that is there wins, but one name must not be there in two forms."""
@@ -61,14 +62,14 @@ class _Reader:
             forms.append((Origin(Source.VARIABLE, variable), lambda: text))
         for name in secret_variables(setting.secret, variable):
             if name in self._environ:
-                forms.append(self._file(name, self._cwd / self._environ[name], bool(self._environ[name])))
+                forms.append(self._file(name, self._cwd / self._environ[name] if self._environ[name] else None))
             folder = self._environ.get("CREDENTIALS_DIRECTORY")
             if folder and os.path.exists(self._cwd / folder / variable):
-                forms.append(self._file("CREDENTIALS_DIRECTORY", self._cwd / folder / variable, True))
+                forms.append(self._file("CREDENTIALS_DIRECTORY", self._cwd / folder / variable))
         return forms
 
-    def _file(self, name: str, path: Path, named: bool) -> Form:
-        return Origin(Source.SECRET_FILE, name, path), lambda: _secret(path) if named else _no_name()
+    def _file(self, name: str, path: Path | None) -> Form:
+        return Origin(Source.SECRET_FILE, name, path), lambda: _secret(path)
 
     def _is_of_kubernetes(self, setting: Setting, variable: str) -> bool:
         """A Service called C{athens} gives every container of its namespace an C{ATHENS_PORT} of its own making."""
@@ -96,12 +97,10 @@ class _Reader:
         self._findings.values[setting.key] = Found(reading.value, origin)
 
 
-def _no_name() -> str:
-    raise Unreadable("names no file")
-
-
-def _secret(path: Path) -> str:
+def _secret(path: Path | None) -> str:
     """@return: the content without the line end that every editor puts behind it."""
+    if path is None:
+        raise Unreadable("names no file")
     try:
         with path.open("rb") as file:
             data = file.read(_LONGEST_SECRET + 1)

@@ -8,6 +8,7 @@ from typing import Any
 from athens_tx.config.declare import Kind, Setting
 from athens_tx.config.document import Document
 from athens_tx.config.findings import Findings, Found, Origin, Source
+from athens_tx.config.literals import key
 from athens_tx.config.names import DEAD_KEYS, nearest_key
 from athens_tx.config.settings import SETTINGS
 from athens_tx.config.values import Unreadable, from_toml, type_name
@@ -57,7 +58,7 @@ class _Reader:
                 first, second = (*written, spellings[folded]), path
                 self._findings.broken |= _below(there)
                 self._findings.refuse(
-                    f"{'.'.join(first)} ({self._origin(first)}) and {'.'.join(second)} ({self._origin(second)}): "
+                    f"{_written(first)} ({self._origin(first)}) and {_written(second)} ({self._origin(second)}): "
                     "are one key in two spellings; keep one"
                 )
             elif isinstance(there, Setting):
@@ -67,7 +68,7 @@ class _Reader:
             else:
                 self._findings.broken |= _below(there)
                 what = "an array of tables" if _holds_tables(value) else type_name(value)
-                self._findings.refuse(f"{'.'.join(path)} ({self._origin(path)}): must be a table, this is {what}")
+                self._findings.refuse(f"{_written(path)} ({self._origin(path)}): must be a table, this is {what}")
             spellings.setdefault(folded, name)
 
     def _setting(self, setting: Setting, value: Any, path: Path) -> None:
@@ -85,16 +86,20 @@ class _Reader:
 
     def _unknown(self, path: Path, folded: Path) -> None:
         hint = DEAD_KEYS.get(".".join(folded)) or nearest_key(path)
-        self._findings.doubt(f"{'.'.join(path)} ({self._origin(path)}): is not a setting and has no effect; {hint}")
+        self._findings.doubt(f"{_written(path)} ({self._origin(path)}): is not a setting and has no effect; {hint}")
 
     def _origin(self, path: Path) -> Origin:
         # A table that only exists as part of the paths of others has a line too; nothing is without one.
         return Origin(Source.FILE, path=self._document.path, line=self._document.lines.get(path, 0))
 
 
+def _written(path: Path) -> str:
+    return ".".join(map(key, path))
+
+
 def _below(there: Any) -> set[str]:
     """@return: the settings of a table, or the one setting that it is."""
-    return {there.key} if isinstance(there, Setting) else {key for inner in there.values() for key in _below(inner)}
+    return {there.key} if isinstance(there, Setting) else {name for inner in there.values() for name in _below(inner)}
 
 
 def _holds_tables(value: Any) -> bool:

@@ -57,12 +57,15 @@ def nearest_key(path: tuple[str, ...]) -> str:
     written, last = ".".join(path).casefold(), path[-1].casefold()
     table = written.removesuffix(last)
     same = [name for name in _NAMES if name.rpartition(".")[2] == last]
-    siblings = [name for name in _NAMES if name.startswith(table) and "." not in name[len(table) :]]
+    siblings = {name[len(table) :]: name for name in _NAMES if name.startswith(table) and "." not in name[len(table) :]}
+    anywhere = {name.rpartition(".")[2]: name for name in _NAMES}
     close = (
         same[:2]
-        or get_close_matches(written, siblings, 1, 0.6)
-        or get_close_matches(written, _NAMES, 1, 0.7)
-        or [name for name in _NAMES if get_close_matches(last, [name.rpartition(".")[2]], 1, 0.8)][:1]
+        or [
+            names[match]
+            for names, likeness in ((siblings, 0.6), (anywhere, 0.75))
+            for match in get_close_matches(last, names, 1, likeness)
+        ][:1]
     )
     if not close:
         return "no setting has a name like it"

@@ -11,6 +11,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from athens_tx.config.declare import Rule
+from athens_tx.config.masking import mask_urls
 
 LOG_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "panic")
 STORAGE_TYPES = ("memory", "disk", "mongo", "gcp", "minio", "s3", "azureblob", "external")
@@ -97,14 +98,15 @@ def _checksum_databases(value: Sequence[str]) -> str | None:
 
 def _checksum_database(entry: str) -> str | None:
     name, *rest = entry.split() or [""]
+    shown = repr(mask_urls(entry))
     if rest:
         good = len(rest) == 1 and _DATABASE.fullmatch(name) and is_url(rest[0])
-        return None if good else f"{entry!r} must be a name (or name+key) and an http or https URL"
+        return None if good else f"{shown} must be a name (or name+key) and an http or https URL"
     if "://" in name:
-        return None if is_url(name, ("https",)) else f"{entry!r} must be an https URL, or NAME and any URL"
+        return None if is_url(name, ("https",)) else f"{shown} must be an https URL, or NAME and any URL"
     if name == "off":
         return "to have no checksum database, use an empty list in place of 'off'"
-    return None if _DATABASE.fullmatch(name) else f"{entry!r} must be an https URL, a name, or a name and a URL"
+    return None if _DATABASE.fullmatch(name) else f"{shown} must be an https URL, a name, or a name and a URL"
 
 
 def _assignments(value: Sequence[str]) -> str | None:

@@ -171,7 +171,7 @@ def duration(text: str) -> int | None:
     match = _DURATION.fullmatch(text)
     if match is None:
         return None
-    total = sum(Fraction(f"0{number}0") * _UNITS[unit] for number, unit in _DURATION_PART.findall(match[2]))
+    total = sum(Fraction(number) * _UNITS[unit] for number, unit in _DURATION_PART.findall(match[2]))
     if total.denominator != 1:
         raise Unreadable(f"must be {_SECONDS_FORM}")
     return _in_range(int(-total if match[1] == "-" else total))
@@ -255,7 +255,7 @@ def _toml_list(value: Any) -> Any:
 def _toml_map(value: Any) -> Any:
     for name, item in _typed(dict, "a table of strings")(value).items():
         if not isinstance(item, str):
-            raise Unreadable(f"must be a table of strings, but {name} is {type_name(item)}")
+            raise Unreadable(f"must be a table of strings, but {name!r} is {type_name(item)}")
     return value
 
 
