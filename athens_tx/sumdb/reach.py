@@ -141,6 +141,8 @@ class Reach:
         for proxy in self._proxies:
             if proxy in ("direct", "off"):
                 break
+            if not proxy.startswith(("http://", "https://")):  # a folder of modules has no database
+                continue
             offer = f"{proxy.rstrip('/')}/sumdb/{self.database.name}"
             try:
                 response = await self._get(f"{offer}/supported")

@@ -53,6 +53,14 @@ def test_no_proxy_that_offers_it_leads_to_the_database(answer: Reply | Exception
     assert client.asked == [f"https://one/sumdb/{NAME}/supported", f"https://{NAME}/latest"]
 
 
+def test_a_folder_of_modules_is_not_asked() -> None:
+    client, clock, reach = make("file:///srv/modules")
+    ask(reach)
+    clock.advance(DECISION - 1)
+    ask(reach)
+    assert client.asked == [f"https://{NAME}/latest"] * 2
+
+
 @pytest.mark.parametrize("end", ["direct", "off"])
 def test_no_proxy_behind_direct_or_off_is_asked(end: str) -> None:
     client, _, reach = make(end, "https://one", base=f"https://{NAME}")
