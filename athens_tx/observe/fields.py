@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import lru_cache
 from http import HTTPStatus
 from math import isfinite
 from typing import Any
@@ -25,6 +26,9 @@ TRACEBACK_LIMIT = 16384
 #: How many items of a list or a mapping are written, and how deep they may lie.
 ITEMS_LIMIT = 64
 DEPTH_LIMIT = 4
+
+#: How many texts without secrets are kept, and how long they may be.
+CACHE_ENTRIES, CACHE_LENGTH = 1024, 100
 
 #: A value of a field, as C{json.dumps} takes it.
 Value = Any
@@ -49,6 +53,8 @@ class Fields:
 
     def __init__(self, redact: Callable[[str], str]) -> None:
         self._redact = redact
+        # Most lines are those of requests, and most of their values are those of the line before.
+        self._short = lru_cache(CACHE_ENTRIES)(redact)
 
     def of(self, event: LogEvent) -> dict[str, Value]:
         """
@@ -67,7 +73,8 @@ class Fields:
             elif key == "detail" and not value:
                 continue
             else:
-                found[_NAMES.get(key) or self.text(key, 64)] = self.value(value)
+                name = _NAMES.get(key) or self.text(key, VALUE_LIMIT)
+                found[name] = self.text(value, VALUE_LIMIT) if type(value) is str else self.value(value)
         if "http-status" in found:
             found["http-status"] = str(found["http-status"])
         failure = event.get("log_failure")
@@ -84,6 +91,8 @@ class Fields:
 
     def text(self, text: str, limit: int) -> str:
         """@return: C{text} without secrets, C{limit} characters of it at most."""
+        if len(text) <= CACHE_LENGTH <= limit:
+            return self._short(text)
         if len(text) > 4 * limit:
             text = text[: 4 * limit]  # a secret that this cut in two lies beyond the cut that follows
         text = self._redact(text)

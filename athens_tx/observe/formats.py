@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 from twisted.logger import LogEvent, LogLevel, formatEvent
@@ -65,6 +66,7 @@ class Plain:
     def __init__(self, fields: Fields, *, colours: bool) -> None:
         self._fields = fields
         self._colours = colours
+        self._key = lru_cache(256)(self._painted)
         self._minute: tuple[int, str] = (-1, "")
 
     def __call__(self, event: LogEvent) -> str:
@@ -80,7 +82,7 @@ class Plain:
             line += "".join([f"    {one_line(part)}\n" for part in traceback.split("\n")])
         return line
 
-    def _key(self, key: str) -> str:
+    def _painted(self, key: str) -> str:
         key = one_line(key)
         return f"{_KEY_COLOUR}{key}{_PLAIN_COLOUR}" if self._colours else key
 
@@ -98,6 +100,8 @@ def _plain(value: Any, key: str) -> str:
     if isinstance(value, str):
         text = one_line(value)
         return text.replace(" ", "\\x20") if key in _FOREIGN else text
+    if type(value) in (int, float):
+        return repr(value)
     if isinstance(value, list):
         return f"[{' '.join([_plain(item, '') for item in value])}]"
     if isinstance(value, dict):
