@@ -16,13 +16,13 @@ from athens_tx.module.version import canonical, sort_key
 #: How large a go.mod may be, in bytes; the go command's own limit.
 MAX_GO_MOD = 16 << 20
 _MAX_LINE = 64 << 10
-_MAX_RETRACTIONS = 10_000
+_MAX_STATEMENTS = 10_000  # of the kinds that are looked at, and as many lines in their blocks
 
 # A line that opens a block of any kind, or a statement of the kinds that are read here.
 _STATEMENT = re.compile(
     r"^[ \t\r]*+(?:(module|retract)(?![^\s()\[\]{},\"`])([^\n]*)|[a-z]++[ \t]*+\([ \t\r]*+(?=//|$))", re.MULTILINE
 )
-_LINE = re.compile(r"[^\n]+")
+_LINE = re.compile(r"^[ \t\r]*+(?!//)[^\s][^\n]*", re.MULTILINE)
 _END_OF_BLOCK = re.compile(r"^[ \t\r]*+\)", re.MULTILINE)
 _TOKEN = re.compile(r"//.*|\"(?:[^\"\\]|\\.)*+\"|`[^`]*`|[()\[\]{},]|(?:(?!//)[^\s()\[\]{},])+")
 _ESCAPE = re.compile(r"\\(.)")
@@ -38,7 +38,7 @@ def module_path(mod: bytes) -> str | None:
 def retractions(mod: bytes) -> Sequence[tuple[str, str]]:
     """@return: the first and the last version of each retracted range, both included and canonical."""
     found = []
-    for words in islice(_statements(mod, "retract"), _MAX_RETRACTIONS):
+    for words in islice(_statements(mod, "retract"), _MAX_STATEMENTS):
         match words:
             case ["[", low, ",", high, "]"]:
                 pair = low, high
@@ -80,7 +80,10 @@ def _statements(mod: bytes, kind: str) -> Iterator[list[str]]:
     """@return: the words of each statement of this kind, without its name, in a block or by itself."""
     text = mod.decode(errors="replace")
     at = 0
-    while (found := _STATEMENT.search(text, at)) is not None:
+    for _ in range(_MAX_STATEMENTS):
+        found = _STATEMENT.search(text, at)
+        if found is None:
+            return
         at = found.end()
         words = _words(found[2]) if found[1] else ["("]
         if words == ["("]:

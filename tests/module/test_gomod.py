@@ -112,28 +112,30 @@ def test_a_go_mod_has_a_longest() -> None:
         check_mod(head + b"\n" * (MAX_GO_MOD - len(head) + 1))
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        b"\n",
-        b" ",
-        b"(",
-        b"x (\n",
-        b"retract v1.0.0\n",
-        b"retract (\n",
-        b'"',
-        b'"\\',
-        b"retract [",
-        b"module (\n)\n",
-        b"a ",
-    ],
-)
+HOSTILE = [
+    "\n",
+    " ",
+    "(",
+    "x (\n",
+    "retract v1.0.0\n",
+    "retract (\n",
+    '"',
+    '"\\',
+    "retract [",
+    "module (\n)\n",
+    "a ",
+    "//\n",
+    "\n//",
+]
+
+
+@pytest.mark.parametrize("pattern", [*map(str.encode, HOSTILE), b"retract (\n)\n"])
 def test_a_hostile_go_mod_costs_no_time(pattern: bytes) -> None:
-    mod = b"retract (\n" + pattern * ((MAX_GO_MOD >> 2) // len(pattern))
+    mod = b"retract (\n" + pattern * (MAX_GO_MOD // len(pattern))
     began = time.process_time()
     module_path(mod)
     assert len(retractions(mod)) <= 10_000
-    assert time.process_time() - began < 5
+    assert time.process_time() - began < 4
 
 
 WORDS = ["module", "retract", " ", "\n", "(", ")", "[", "]", ",", '"', "`", "//", "v1.0.0", "a", "\\"]

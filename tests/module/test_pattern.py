@@ -118,7 +118,7 @@ def test_what_follows_the_elements_of_the_pattern_does_not_matter(pattern: str, 
 
 
 def test_a_hostile_pattern_costs_no_time() -> None:
-    began = time.monotonic()
+    began = time.process_time()
     assert not matches("*a" * 200 + "b", "a" * 1000)
     assert not matches("*?" * 200 + "*b", "a" * 1000)
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
