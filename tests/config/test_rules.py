@@ -112,10 +112,10 @@ def fault(key, value):
         ),
         (
             "SingleFlightType",
-            ["", *["memory", "etcd", "redis", "redis-sentinel", "gcp", "azureblob"]],
+            ["", "memory", "etcd", "redis", "redis-sentinel", "gcp", "azureblob"],
             ["Redis", "none"],
         ),
-        ("IndexType", ["", *["none", "memory", "mysql", "postgres"]], ["MySQL", "sqlite"]),
+        ("IndexType", ["", "none", "memory", "mysql", "postgres"], ["MySQL", "sqlite"]),
         ("UpstreamErrors", ["not-found", "gateway"], ["", "404"]),
         ("GoGetWorkers", [1, 1000], [0, -1]),
         ("ProtocolWorkers", [1], [0, -1]),
