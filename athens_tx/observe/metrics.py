@@ -6,7 +6,7 @@ Fed from the reactor's thread only.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, Metric
@@ -50,40 +50,40 @@ class _TargetInfo(Collector):
         return [family]
 
 
+class _Timed:
+    """Operations of one sort: how many, by kind and result, and how long they took, by kind."""
+
+    def __init__(
+        self, registry: CollectorRegistry, name: str, what: str, label: str, bounds: Sequence[float], *, plural: str
+    ) -> None:
+        self._kind, self._result = Bounded(), Bounded()
+        self._count = CounterSeries(plural, f"{what}, by result.", (label, "result"))
+        self._seconds = HistogramSeries(f"{name}_duration_seconds", f"Time of: {what}.", (label,), bounds)
+        registry.register(self._count)
+        registry.register(self._seconds)
+
+    def ended(self, kind: str, result: str, seconds: float) -> None:
+        """Count one."""
+        kind = self._kind(kind)
+        self._count.count(kind, self._result(result))
+        self._seconds.child(kind).observe(seconds)
+
+
 class Metrics:
     """All that is counted, on a registry of its own."""
 
     def __init__(self, *, scheme: str = "http") -> None:
         """@param scheme: C{https} where the daemon itself speaks TLS."""
-        self.registry = CollectorRegistry(auto_describe=True)
+        self.registry = registry = CollectorRegistry(auto_describe=True)
         self._requests = RequestSeries(scheme)
-        self._kind, self._result, self._operation, self._cache = Bounded(), Bounded(), Bounded(), Bounded()
+        self._cache = Bounded()
         self._athens_lookups = CounterSeries(
-            "proxy_cache_lookup", "Number of cache lookups, by what was asked for.", ("cache_result", "cache_type")
+            "proxy_cache_lookup", "Look-ups in storage.", ("cache_result", "cache_type")
         )
         self._lookups = CounterSeries("athens_cache_lookups", "Look-ups in all caches.", ("cache", "result"))
-        self._athens_fetches = CounterSeries(
-            "proxy_upstream_fetch", "Number of fetches from upstream.", ("fetch_result",)
-        )
+        self._athens_fetches = CounterSeries("proxy_upstream_fetch", "Fetches from upstream.", ("fetch_result",))
         self._athens_fetch_seconds = HistogramSeries(
             "proxy_upstream_fetch_duration_seconds", "Time of fetches from upstream.", ("fetch_result",), _FETCH_SECONDS
-        )
-        self._fetches = CounterSeries("athens_fetches", "Fetches, by how and with what result.", ("kind", "result"))
-        self._fetch_seconds = HistogramSeries(
-            "athens_fetch_duration_seconds", "Time of fetches.", ("kind",), _FETCH_SECONDS
-        )
-        self._listings = CounterSeries(
-            "athens_listings", "Version lists asked from where the modules come from.", ("kind", "result")
-        )
-        self._listing_seconds = HistogramSeries(
-            "athens_listing_duration_seconds", "Time of getting version lists.", ("kind",), _FETCH_SECONDS
-        )
-        self._operations = CounterSeries("athens_storage_operations", "Storage operations.", ("operation", "result"))
-        self._operation_seconds = HistogramSeries(
-            "athens_storage_operation_duration_seconds",
-            "Time of storage operations; of a zip, the time until it is open.",
-            ("operation",),
-            _STORAGE_SECONDS,
         )
         for collector in (
             self._requests,
@@ -91,18 +91,18 @@ class Metrics:
             self._lookups,
             self._athens_fetches,
             self._athens_fetch_seconds,
-            self._fetches,
-            self._fetch_seconds,
-            self._listings,
-            self._listing_seconds,
-            self._operations,
-            self._operation_seconds,
             _TargetInfo(),
         ):
-            self.registry.register(collector)
-        ProcessCollector(registry=self.registry)
-        PlatformCollector(registry=self.registry)
-        GCCollector(registry=self.registry)
+            registry.register(collector)
+        what = "Fetches"
+        self._fetches = _Timed(registry, "athens_fetch", what, "kind", _FETCH_SECONDS, plural="athens_fetches")
+        what = "Version lists asked from where the modules come from"
+        self._listings = _Timed(registry, "athens_listing", what, "kind", _FETCH_SECONDS, plural="athens_listings")
+        what = "Storage operations (of a zip, until it is open)"
+        name = "athens_storage_operation"
+        self._operations = _Timed(registry, name, what, "operation", _STORAGE_SECONDS, plural=f"{name}s")
+        for of_the_process in (ProcessCollector, PlatformCollector, GCCollector):
+            of_the_process(registry=registry)
 
     def request(self, method: str, route: str, status: int, seconds: float, bytes: int, received: int = 0) -> None:
         """
@@ -137,15 +137,11 @@ class Metrics:
         athens = SUCCESS if result == SUCCESS else "failure"
         self._athens_fetches.count(athens)
         self._athens_fetch_seconds.child(athens).observe(seconds)
-        kind = self._kind(kind)
-        self._fetches.count(kind, self._result(result))
-        self._fetch_seconds.child(kind).observe(seconds)
+        self._fetches.ended(kind, result, seconds)
 
     def listing(self, kind: str, result: str, seconds: float) -> None:
         """Count a version list that was asked for; parameters as in L{fetch}."""
-        kind = self._kind(kind)
-        self._listings.count(kind, self._result(result))
-        self._listing_seconds.child(kind).observe(seconds)
+        self._listings.ended(kind, result, seconds)
 
     def storage_operation(self, operation: str, result: str, seconds: float) -> None:
         """
@@ -154,9 +150,7 @@ class Metrics:
         @param operation: the method of C{IStorage}.
         @param result: as L{outcome} gives it.
         """
-        operation = self._operation(operation)
-        self._operations.count(operation, self._result(result))
-        self._operation_seconds.child(operation).observe(seconds)
+        self._operations.ended(operation, result, seconds)
 
     def gauge(self, name: str, documentation: str, function: Callable[[], float]) -> None:
         """
