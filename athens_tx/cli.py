@@ -18,9 +18,16 @@ from athens_tx.errors import AthensError, ConfigError
 FAILED = 1
 
 config_option = click.option(
-    "-c", "--config", "-config_file", "--config_file", "file", type=click.Path(dir_okay=False), default="",
-    metavar="FILE", help="The TOML file with the settings [default: athens.toml in the working directory, if it is there].",
-)  # fmt: skip
+    "-c",
+    "--config",
+    "-config_file",
+    "--config_file",
+    "file",
+    type=click.Path(dir_okay=False),
+    default="",
+    metavar="FILE",
+    help="The TOML file with the settings [default: athens.toml in the working directory, if it is there].",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 
 
@@ -51,7 +58,8 @@ def serve(file: str, strict: bool) -> None:
 @json_option
 def check_config(file: str, strict: bool, as_json: bool) -> None:
     """Check the settings and print what is in effect, each value with its origin; secrets are masked."""
-    from athens_tx.config import explain, explain_json
+    from athens_tx.config import as_json as in_json
+    from athens_tx.config import as_toml
     from athens_tx.twistd import read_settings
 
     try:
@@ -60,7 +68,7 @@ def check_config(file: str, strict: bool, as_json: bool) -> None:
         _fail_with(error.problems, as_json)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
-    click.echo(json.dumps(explain_json(loaded), indent=2) if as_json else explain(loaded))
+    click.echo(in_json(loaded) if as_json else as_toml(loaded), nl=False)
 
 
 @main.command()

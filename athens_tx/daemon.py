@@ -94,7 +94,7 @@ class Daemon(Service):
     def _not_started(self, failure: Failure) -> None:
         if failure.check(CancelledError):
             return
-        if failure.check(ConfigError):
+        if isinstance(failure.value, ConfigError):
             for problem in failure.value.problems:
                 self.log.error("can't start: {problem}", problem=problem)
         else:

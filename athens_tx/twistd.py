@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any, TextIO, cast
 
 from twisted.application.service import IService, MultiService
-from twisted.logger import ILogObserver
+from twisted.logger import ILogObserver, globalLogPublisher
 from twisted.python import usage
 from twisted.python.logfile import LogFile
 
 from athens_tx import __version__
-from athens_tx.config import Loaded, load
+from athens_tx.config import Config, Loaded, load
+from athens_tx.config.masking import Secret
+from athens_tx.config.settings import SETTINGS
 from athens_tx.errors import ConfigError
 
 
@@ -84,9 +86,9 @@ def makeService(options: Options) -> IService:
             log_format=config.log_format,
             cloud_runtime=config.cloud_runtime,
             is_tty=stream.isatty() if hasattr(stream, "isatty") else False,
-            secrets=loaded.secrets(),
+            secrets=_secrets(config),
         )
-    bridge()
+    bridge(globalLogPublisher)
 
     def read_again() -> Loaded:
         if isinstance(stream, LogFile):
@@ -120,9 +122,14 @@ def environment() -> dict[str, str]:
         raw = Path("/proc/self/environ").read_bytes()
     except OSError:
         return dict(os.environ)
-    start = dict(os.fsdecode(item).partition("=")[::2] for item in raw.split(b"\0") if item)
-    passed = {name: start[name] for name in ("LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES") if name in start}
+    start = [os.fsdecode(item).partition("=") for item in raw.split(b"\0") if item]
+    passed = {name: value for name, _, value in start if name in ("LISTEN_PID", "LISTEN_FDS")}
     return {**passed, **os.environ}
+
+
+def _secrets(config: Config) -> list[str]:
+    """@return: what no line of the log may show, wherever it comes from; URLs lose their passwords by their form."""
+    return [setting.of(config) for setting in SETTINGS if setting.secret is Secret.YES and setting.of(config)]
 
 
 def _log_stream(twistd: Mapping[str, Any]) -> TextIO | None:

@@ -34,6 +34,7 @@ _WEIGHT: dict[object, int] = {
     LogLevel.error: 3,
     LogLevel.critical: 4,
 }
+_CHATTER = ("twisted.internet.", "log_legacy")
 
 
 def parse_level(name: str) -> object:
@@ -98,9 +99,9 @@ class LogObserver:
 
 
 def _weight(event: LogEvent) -> int:
-    """@return: what an event weighs. Twisted's own word on each port and factory is for debugging."""
+    """@return: what an event weighs. Twisted's own word on each port and factory, old style or new, is for debugging."""
     level = level_of(event)
-    if level is LogLevel.info and str(event.get("log_namespace", "")).startswith("twisted.internet."):
+    if level is LogLevel.info and str(event.get("log_namespace", "")).startswith(_CHATTER):
         return 0
     return _WEIGHT[level]
 

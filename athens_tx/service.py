@@ -1,0 +1,391 @@
+"""
+The composition root: the one place that knows every room, and plugs them together for some settings.
+
+What the rooms say of each other stands in L{athens_tx.interfaces}; how the whole lives, in L{athens_tx.daemon}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+
+from athens_tx import __version__
+from athens_tx.cache.lists import CachedLister
+from athens_tx.config import Config
+from athens_tx.errors import ChecksumMismatch, ConfigError
+from athens_tx.fetch.assemble import Fetching, FetchSettings, make_fetching
+from athens_tx.fetch.environment import UpstreamRules
+from athens_tx.http_client import HttpClient
+from athens_tx.index.memory import MemoryIndex, NoIndex
+from athens_tx.interfaces import FetchedVersion, IChecksumDatabase, ISingleFlight, IStorage
+from athens_tx.listening import Listening, ServerCertificate
+from athens_tx.module.pattern import matches_any
+from athens_tx.module.version import ModuleVersion
+from athens_tx.observe.lister import MeteredLister
+from athens_tx.observe.metrics import Metrics
+from athens_tx.observe.reactor import ReactorWatch
+from athens_tx.observe.storage import MeteredStorage
+from athens_tx.policy.download_mode import DownloadModes
+from athens_tx.policy.filter import Filter
+from athens_tx.policy.gate import Gate, ReloadableModes, load_filter
+from athens_tx.policy.validator import ValidatorHook
+from athens_tx.protocol import Protocol
+from athens_tx.singleflight.memory import MemorySingleFlight
+from athens_tx.stash import Stash
+from athens_tx.storage.body import FileZip
+from athens_tx.storage.disk import DiskStorage
+from athens_tx.storage.memory import MemoryStorage
+from athens_tx.sumdb.cache import Store
+from athens_tx.sumdb.client import SumDBClient
+from athens_tx.sumdb.database import Database, parse_databases
+from athens_tx.sumdb.proxy import SumDBProxy
+from athens_tx.sumdb.reach import Reach
+from athens_tx.sumdb.source import Source
+from athens_tx.web.app import make_site
+from athens_tx.web.settings import WebSettings
+from athens_tx.web.site import WebSite
+
+#: The backends of this build; all other types are settings that Athens knows and we refuse by name.
+STORAGES: Mapping[str, Callable[[Any, Config], Any]] = {
+    "memory": lambda reactor, config: MemoryStorage(config.memory_storage_limit),
+    "disk": lambda reactor, config: DiskStorage(
+        reactor, Path(config.storage.disk.root_path), stash_limit=config.stash_timeout
+    ),
+}
+INDEXES: Mapping[str, Callable[[Any, Config], Any]] = {
+    "": lambda reactor, config: NoIndex(),
+    "none": lambda reactor, config: NoIndex(),
+    "memory": lambda reactor, config: MemoryIndex(),
+}
+LOCKS: Mapping[str, Callable[[Any, Config], Any]] = {
+    "": lambda reactor, config: MemorySingleFlight(),
+    "memory": lambda reactor, config: MemorySingleFlight(),
+}
+
+
+class Assembly:
+    """
+    The rooms, plugged together.
+
+    @ivar storage: with its metrics around it.
+    @ivar stash: fetches and keeps.
+    @ivar site: what to listen with, after L{start}.
+    """
+
+    site: WebSite
+    stash: Stash
+    storage: IStorage
+    listening: Listening
+
+    def __init__(self, reactor: Any, config: Config, environ: Mapping[str, str]) -> None:
+        self.reactor = reactor
+        self.config = config
+        self.checksums: IChecksumDatabase | None = None
+        self.metrics: Metrics | None = None
+        if config.stats_exporter == "prometheus":
+            self.metrics = Metrics(scheme="https" if config.tls_cert_file and config.tls_key_file else "http")
+        self._environ = environ
+        self._services: list[Any] = []
+        self._reloads: list[Callable[[], Awaitable[object]]] = []
+        self._fetching: Fetching | None = None
+        self._sumdb_store = Store(reactor, Path(config.sum_db_cache_dir) if config.sum_db_cache_dir else None)
+        self._sources: dict[Database, Source] = {}
+
+    # -- start
+
+    async def start(self, *, serving: bool = True, fetching: bool = True) -> None:
+        """
+        Connect everything to everything.
+
+        @param serving: C{False} for a command that answers no requests.
+        @param fetching: C{False} for a command that only works on the storage.
+        @raise ConfigError: all that is wrong.
+        """
+        config, problems = self.config, _Problems()
+        storage = await problems.caught(self._open, STORAGES, "StorageType", config.storage_type)
+        self.index = await problems.caught(self._open, INDEXES, "IndexType", config.index_type)
+        lock = await problems.caught(self._open, LOCKS, "SingleFlightType", config.single_flight_type)
+        if fetching:
+            certificate = await problems.caught(self._certificate)
+            gate = await problems.caught(self._gate_files)
+            modes = await problems.caught(self._modes)
+            databases = await problems.caught(parse_databases, config.sum_dbs)
+            self._fetching = await problems.caught(self._make_fetching)
+        problems.raise_them()
+        self.storage = MeteredStorage(storage, self.metrics, self.reactor) if self.metrics is not None else storage
+        if self._fetching is None:
+            return
+        self._make_stash(self._fetching, lock)
+        if serving:
+            self.listening = Listening(config.port, config.unix_socket, certificate)
+            self._make_site(gate, modes, databases)
+            self._watch()
+
+    async def _open(self, kinds: Mapping[str, Callable[[Any, Config], Any]], setting: str, kind: str) -> Any:
+        """Start the backend that a setting names."""
+        if kind not in kinds:
+            known = ", ".join(name for name in kinds if name)
+            raise ConfigError([f"{setting} {kind}: this version has no such backend yet; it has {known}"])
+        service = kinds[kind](self.reactor, self.config)
+        started = service.startService()
+        self._services.append(service)
+        if isinstance(started, Deferred):
+            await started
+        return service
+
+    def _certificate(self) -> ServerCertificate | None:
+        config = self.config
+        if not (config.tls_cert_file and config.tls_key_file):
+            return None
+        certificate = ServerCertificate(Path(config.tls_cert_file), Path(config.tls_key_file))
+        self._reloads.append(_async(certificate.reload))
+        return certificate
+
+    def _gate_files(self) -> Callable[[], Filter]:
+        """Read the filter file once, so that what is wrong with it is known with all else; the gate reads it again."""
+        config = self.config
+
+        def load() -> Filter:
+            read, exact = _read_text, config.filter_exact_versions
+            return load_filter(config.filter_file, config.global_endpoint, exact=exact, read=read)
+
+        load()
+        return load
+
+    def _modes(self) -> ReloadableModes:
+        config = self.config
+        modes = ReloadableModes(
+            self.reactor, lambda: DownloadModes.parse(config.download_mode, config.download_url, read=_read_text)
+        )
+        self._reloads.append(modes.reload)
+        return modes
+
+    async def _make_fetching(self) -> Fetching:
+        config = self.config
+        settings = FetchSettings(
+            go_binary=config.go_binary,
+            go_binary_env_vars=config.go_binary_env_vars,
+            go_get_dir=config.go_get_dir,
+            go_get_workers=config.go_get_workers,
+            protocol_workers=config.protocol_workers,
+            fetch_queue_limit=config.fetch_queue_limit,
+            stash_timeout=config.stash_timeout,
+            timeout=config.timeout,
+            netrc_path=config.netrc_path,
+            github_token=config.github_token,
+            hgrc_path=config.hgrc_path,
+            no_sum_patterns=config.no_sum_patterns,
+            go_mod_cache_limit=config.go_mod_cache_limit,
+            max_zip_size=config.max_zip_size,
+        )
+        fetching = await make_fetching(self.reactor, self._environ, settings, self._checksum_database)
+        self._reloads.append(fetching.reload_credentials)
+        return fetching
+
+    # -- the rooms behind the web
+
+    def _checksum_database(self, client: HttpClient, rules: UpstreamRules) -> IChecksumDatabase:
+        """What versions from upstream proxies are compared with: the database of C{GOSUMDB}, as go would."""
+        try:
+            database = Database.parse(rules.sumdb)
+        except ValueError as error:
+            raise ConfigError([f"GoBinaryEnvVars: GOSUMDB: {error}"]) from error
+        self.checksums = SumDBClient(self._source(database, client, rules))
+        return self.checksums
+
+    def _source(self, database: Database, client: HttpClient, rules: UpstreamRules) -> Source:
+        """@return: the one source of a database, whoever asks for it."""
+        source = self._sources.get(database)
+        if source is None:
+            proxies = [proxy.url for proxy in rules.proxies]
+            offline = self.config.network_mode == "offline"
+            reach = None if offline else Reach(database, proxies, client, self.reactor)
+            source = self._sources[database] = Source(database, self._sumdb_store, reach)
+        return source
+
+    def _make_stash(self, fetching: Fetching, lock: ISingleFlight) -> None:
+        config, metrics = self.config, self.metrics
+        lister = fetching.lister
+        if metrics is not None:
+            lister = MeteredLister(lister, metrics, self.reactor)
+        self.lister = CachedLister(
+            lister,
+            self.reactor,
+            ttl=config.list_cache_ttl,
+            not_found_ttl=config.not_found_ttl,
+            hit=lambda hit: metrics.cache_lookup("list", hit) if metrics is not None else None,
+        )
+        self.stash = Stash(
+            fetcher=fetching.fetcher,
+            storage=self.storage,
+            single_flight=lock,
+            index=self.index,
+            clock=self.reactor,
+            zip_body=self._zip_body,
+            limit=config.stash_timeout,
+            fetched=metrics.fetch if metrics is not None else lambda kind, outcome, seconds: None,
+        )
+
+    def _zip_body(self, fetched: FetchedVersion) -> FileZip:
+        return FileZip(self.reactor, fetched.zip, fetched.zip.stat().st_size)
+
+    def _make_site(self, load: Callable[[], Filter], modes: ReloadableModes, databases: Sequence[Database]) -> None:
+        config, metrics, fetching = self.config, self.metrics, self._fetching
+        assert fetching is not None
+        hook = None
+        if config.validator_hook:
+            limits = {"timeout": config.validator_timeout, "cache_ttl": config.validator_cache_ttl}
+            hook = ValidatorHook(fetching.http, config.validator_hook, self.reactor, **limits)
+        gate = Gate(
+            self.reactor,
+            load,
+            global_endpoint=config.global_endpoint,
+            filter_lists=config.filter_lists,
+            hook=hook,
+        )
+        self._reloads.append(gate.reload)
+        protocol = Protocol(
+            storage=self.storage,
+            stash=self.stash,
+            lister=self.lister,
+            modes=modes,
+            clock=self.reactor,
+            network_mode=config.network_mode,
+            listed=gate.listed,
+            not_found_ttl=config.not_found_ttl,
+            query_ttl=config.list_cache_ttl,
+            looked_up=metrics.cache_lookup if metrics is not None else lambda kind, hit: None,
+        )
+        sources = [self._source(database, fetching.http, fetching.rules) for database in databases]
+        self.site = make_site(
+            reactor=self.reactor,
+            settings=self._web_settings(),
+            protocol=protocol,
+            gate=gate,
+            storage=self.storage,
+            index=self.index,
+            sumdb=SumDBProxy(sources, config.no_sum_patterns),
+            metrics=metrics,
+        )
+
+    def _web_settings(self) -> WebSettings:
+        config = self.config
+        return WebSettings(
+            path_prefix=config.path_prefix,
+            basic_auth_user=config.basic_auth_user,
+            basic_auth_pass=config.basic_auth_pass,
+            force_ssl=config.force_ssl,
+            home_template_path=config.home_template_path,
+            robots_file=config.robots_file,
+            no_sum_patterns=config.no_sum_patterns,  # type: ignore[arg-type]  # attrs' converter
+            gateway_errors=config.upstream_errors == "gateway",
+            header_timeout=config.header_timeout,
+            idle_timeout=config.idle_timeout,
+            version=__version__,
+        )
+
+    def _watch(self) -> None:
+        """Show what is under way in the metrics."""
+        if self.metrics is None or self._fetching is None:
+            return
+        for name, pool in (("fetches", self._fetching.fetches), ("listings", self._fetching.listings)):
+            self.metrics.gauge(f"athens_tx_{name}_in_flight", f"Running {name}.", partial(getattr, pool, "in_flight"))
+            self.metrics.gauge(f"athens_tx_{name}_queued", f"Waiting {name}.", partial(getattr, pool, "queued"))
+        watch = ReactorWatch(self.reactor, self.metrics)
+        watch.startService()
+        self._services.append(watch)
+
+    # -- while it runs
+
+    def healthy(self) -> bool:
+        """@return: whether systemd's watchdog may be content; that it could ask shows that the reactor turns."""
+        return True
+
+    async def reload(self) -> list[str]:
+        """
+        Read the files of the policy, the credentials and the TLS certificate again, each for itself.
+
+        @return: what was refused and is not in the log yet.
+        """
+        problems: list[str] = []
+        for reload in self._reloads:
+            try:
+                await reload()
+            except ConfigError as error:
+                problems += error.problems
+        return problems
+
+    async def check_sum(self, mv: ModuleVersion, found: str) -> None:
+        """
+        Compare the hash of a stored zip with the checksum database.
+
+        @raise ChecksumMismatch: they differ.
+        """
+        fetching = self._fetching
+        if self.checksums is None or fetching is None or matches_any(fetching.rules.no_sumdb, mv.path):
+            return
+        expected = (await self.checksums.checksums(mv)).zip
+        if found != expected:
+            raise ChecksumMismatch(f"the zip has {found}, the checksum database says {expected}")
+
+    # -- stop
+
+    async def finish(self) -> None:
+        """Answer what was asked, and store what is being fetched. Nobody listens any more."""
+        await self.site.drain()
+        await self.stash.drain()
+
+    async def stop(self) -> None:
+        """Cut what is left, end all children, remove what is temporary; harmless at any moment."""
+        if hasattr(self, "site"):
+            self.site.abort()
+        if hasattr(self, "stash"):
+            self.stash.cancel()
+        if self._fetching is not None:
+            await self._fetching.close()
+        await self._sumdb_store.settle()
+        for service in reversed(self._services):
+            stopped = service.stopService()
+            if isinstance(stopped, Deferred):
+                await stopped
+
+
+def assemble(reactor: Any, config: Config, environ: Mapping[str, str]) -> Assembly:
+    """@return: the rooms for these settings, not started."""
+    return Assembly(reactor, config, environ)
+
+
+class _Problems:
+    """Collects what is wrong, so that an administrator sees all of it at once."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    async def caught(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """@return: what C{work} gives, awaited if it has to be; C{None} if a L{ConfigError} was caught."""
+        try:
+            result = work(*arguments)
+            return await result if hasattr(result, "__await__") else result
+        except ConfigError as error:
+            self._found += error.problems
+            return None
+
+    def raise_them(self) -> None:
+        """@raise ConfigError: something was caught."""
+        if self._found:
+            raise ConfigError(self._found)
+
+
+def _read_text(path: Path) -> str:
+    return path.read_text("utf-8")
+
+
+def _async(function: Callable[[], object]) -> Callable[[], Awaitable[object]]:
+    async def call() -> object:
+        return function()
+
+    return call
