@@ -74,13 +74,16 @@ class Http1(HTTPChannel):
         if self._refused:
             return
         if self._receivedHeaderSize + len(line) > MAX_HEADERS:
-            self.refuse(431, "the headers are too large")
+            self.lineLengthExceeded(line)
             return
         super().lineReceived(line)
 
     def lineLengthExceeded(self, line: bytes) -> None:
-        """A line does not end."""
-        self.refuse(431 if self.requests else 400, "the headers are too large")
+        """There is too much of the request line or the headers."""
+        if self.requests:
+            self.refuse(431, "the headers are too large")
+        else:
+            self.refuse(400, "the path is too long")
 
     def rawDataReceived(self, data: bytes) -> None:
         """Part of a body, or what comes behind the request that is being answered."""
@@ -174,7 +177,7 @@ class Http1(HTTPChannel):
         self._abort_in(LINGER)
 
     def _respondToBadRequestAndDisconnect(self) -> None:
-        self.refuse(400, "the request is not HTTP/1.1")
+        self.refuse(400, "the request can't be read")
 
     def readConnectionLost(self) -> None:
         """
@@ -261,7 +264,7 @@ class Http2(H2Connection):
         late = self._late.pop(stream_id, None)
         if late is not None:
             late.cancel()
-        self._late[stream_id] = self.callLater(seconds, self._reset, stream_id)
+        self._late[stream_id] = self._reactor.callLater(seconds, self._reset, stream_id)
 
     def _reset(self, stream_id: int) -> None:
         del self._late[stream_id]

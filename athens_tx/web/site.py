@@ -17,6 +17,8 @@ from athens_tx.web.request import CLIENT_LEFT, WebRequest
 
 _METHODS = frozenset((b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS"))
 
+_log = Logger(namespace="athens_tx.web")
+
 #: How much of a path a log line shows.
 _SHOWN = 1024
 
@@ -40,7 +42,7 @@ class WebSite(Site):
     """
 
     requestFactory = WebRequest
-    _log = Logger(namespace="athens_tx.web")
+    noisy = False
 
     def __init__(
         self,
@@ -100,7 +102,7 @@ class WebSite(Site):
         size = int(request.sentLength)
         if self._metrics is not None:
             self._metrics.request(method.decode("ascii"), request.route, status, seconds, size)
-        self._log.info(
+        _log.info(
             "incoming request",
             http_method=request.method[:32].decode("ascii", "backslashreplace"),
             http_path=shown_path(request),

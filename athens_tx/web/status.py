@@ -47,7 +47,7 @@ class Status:
     async def readyz(self, request: WebRequest) -> bytes:
         """C{/readyz}: storage and index work; 503 says which does not."""
         checks = [self._problem(name, room.check()) for name, room in self._checked]
-        results = await DeferredList([Deferred.fromCoroutine(check) for check in checks])
+        results = await DeferredList([Deferred.fromCoroutine(check) for check in checks], consumeErrors=True)
         problems = [str(problem) for _, problem in results if problem]
         if problems:
             return request.reply(503, f"{'; '.join(problems)}\n".encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Protocol
 
 from twisted.web.http_headers import Headers
@@ -12,8 +12,8 @@ from athens_tx.web.request import NO_CACHE, WebRequest
 
 #: What we say ourselves, or what belongs to one connection only.
 _OURS = frozenset(
-    b"connection content-length date keep-alive server set-cookie te trailer transfer-encoding upgrade".split()
-)
+    ("connection", "content-length", "date", "keep-alive", "server", "set-cookie", "te", "trailer", "upgrade")
+) | {"transfer-encoding"}
 
 
 class SumDBAnswer(Protocol):
@@ -24,8 +24,8 @@ class SumDBAnswer(Protocol):
         """The HTTP status."""
 
     @property
-    def headers(self) -> Mapping[str, str]:
-        """The ones that go to the client."""
+    def headers(self) -> Iterable[tuple[str, str]]:
+        """Names and values that go to the client."""
 
     @property
     def body(self) -> bytes:
@@ -65,11 +65,7 @@ class SumDBRoutes:
             request.setHeader(b"Cache-Control", NO_CACHE)
         else:
             request.responseHeaders.removeHeader(b"Cache-Control")  # the database knows better
-        for name, value in _pairs(answer.headers):
+        for name, value in answer.headers:
             if name.lower() not in _OURS:
-                request.setHeader(name, value)
+                request.setHeader(name.encode("ascii"), value.encode("latin-1", "replace"))
         return body
-
-
-def _pairs(headers: Mapping[str, str]) -> Iterable[tuple[bytes, bytes]]:
-    return ((name.encode("ascii"), value.encode("latin-1")) for name, value in headers.items())

@@ -138,7 +138,7 @@ class FakeStore:
 @attrs.define
 class FakeSumDBAnswer:
     status: int
-    headers: dict[str, str]
+    headers: tuple[tuple[str, str], ...]
     body: bytes
 
 
@@ -152,7 +152,7 @@ class FakeSumDB:
         if host != "sum.golang.org":
             raise NotFound("no such database")
         said = {"Content-Type": "text/plain", "Cache-Control": "public, max-age=9", "Connection": "x", "Server": "s"}
-        return FakeSumDBAnswer(self.status, said, b"record")
+        return FakeSumDBAnswer(self.status, tuple(said.items()), b"record")
 
 
 class FakeMetrics:
@@ -315,6 +315,9 @@ async def serve() -> AsyncIterator[Callable[..., Server]]:
                 await wire.end()
         server.site.abort()
         await server.site.drain()
+    turn: Deferred[None] = Deferred()  # an abort that found the connection gone is done a turn later
+    reactor.callLater(0, turn.callback, None)
+    await turn
 
 
 @pytest.fixture
