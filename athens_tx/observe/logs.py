@@ -99,7 +99,7 @@ class LogObserver:
 
 
 def _weight(event: LogEvent) -> int:
-    """@return: what an event weighs. Twisted's own word on each port and factory, old style or new, is for debugging."""
+    """@return: what an event weighs; Twisted's own word on each port and factory is for debugging."""
     level = level_of(event)
     if level is LogLevel.info and str(event.get("log_namespace", "")).startswith(_CHATTER):
         return 0

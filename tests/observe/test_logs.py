@@ -172,7 +172,7 @@ def test_an_unknown_level_changes_nothing():
 def test_what_twisted_says_of_its_ports_is_for_debugging():
     stream = io.StringIO()
     watching = observer(stream, level="info")
-    for namespace in ("twisted.internet.protocol.Factory", "athens_tx.web.app"):
+    for namespace in ("twisted.internet.protocol.Factory", "log_legacy", "athens_tx.web.app"):
         Logger(namespace=namespace, observer=watching).info("from {x}", x=namespace)
     Logger(namespace="twisted.internet.tcp", observer=watching).error("from an error")
     assert [line.split(": ")[1].split("\t")[0] for line in stream.getvalue().splitlines()] == [
