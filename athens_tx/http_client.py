@@ -132,7 +132,7 @@ class HttpClient:
 
     Every failure to get an answer is a L{FetchTimeout}, an L{UpstreamUnreachable} (network, names, TLS, a body cut
     short), a L{BadUpstream} (a body that is too long, or no gzip though it says so) or a L{FetchFailed}; any answer, a
-    404 too, is a L{Response}. Credentials in the userinfo of a URL become basic authorization and, like all credentials,
+    404 too, is a L{Response}. Credentials in the userinfo of a URL become basic authorization; like all others they
     never follow a redirect to another server.
     Closing: C{await client.close()}.
     """

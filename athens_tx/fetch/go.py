@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from zope.interface import implementer
 
-from athens_tx.errors import BadUpstream, FetchFailed
+from athens_tx.errors import BadUpstream, FetchFailed, InvalidModule
 from athens_tx.fetch.environment import GoEnvironment
 from athens_tx.fetch.modcache import ModCache
 from athens_tx.fetch.outcome import Scrubber
@@ -88,7 +88,8 @@ class Go:
         @param path: the module asked for.
         @param arguments: for go; the last names a module and a version.
         """
-        assert not arguments[-1].startswith("-"), "an argument that go would take for a flag"
+        if arguments[-1].startswith("-"):  # nothing that was checked does; go would take it for a flag
+            raise InvalidModule("a module path that begins with a dash can't be asked for")
         override = {"GONOPROXY": path} if self._behind_proxies else {}
         env = self._environment.build(stage / "tmp", **override)
         try:

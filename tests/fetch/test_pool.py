@@ -1,0 +1,60 @@
+"""The pool of fetches."""
+
+from __future__ import annotations
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import CancelledError, Deferred
+
+from athens_tx.errors import Overloaded
+from athens_tx.fetch.pool import Pool
+
+
+def hold(pool: Pool, until: Deferred[None], started: list[int], number: int) -> Deferred[None]:
+    async def work() -> None:
+        async with pool.slot():
+            started.append(number)
+            await until
+
+    return Deferred.fromCoroutine(work())
+
+
+@pytest_twisted.ensureDeferred
+async def test_slots_are_given_in_order_and_the_queue_is_bounded() -> None:
+    pool, started, ends = Pool(2, 1), [], [Deferred() for _ in range(4)]
+    works = [hold(pool, end, started, number) for number, end in enumerate(ends)]
+    assert (pool.in_flight, pool.queued, started) == (2, 1, [0, 1])
+    with pytest.raises(Overloaded) as caught:
+        await works[3]
+    assert caught.value.retry_after == 10
+    ends[1].callback(None)
+    assert (pool.in_flight, pool.queued, started) == (2, 0, [0, 1, 2])
+    ends[0].errback(ValueError())
+    with pytest.raises(ValueError):
+        await works[0]
+    ends[2].callback(None)
+    assert (pool.in_flight, pool.queued) == (0, 0)
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_who_leaves_the_queue_leaves_its_place() -> None:
+    pool, started, end = Pool(1, 1), [], Deferred()
+    first = hold(pool, end, started, 0)
+    waiting = hold(pool, Deferred(), started, 1)
+    waiting.cancel()
+    with pytest.raises(CancelledError):
+        await waiting
+    assert pool.queued == 0
+    end.callback(None)
+    await first
+    assert (pool.in_flight, started) == (0, [0])
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_queue_at_all() -> None:
+    pool, end = Pool(1, 0), Deferred()
+    running = hold(pool, end, [], 0)
+    with pytest.raises(Overloaded):
+        await hold(pool, Deferred(), [], 1)
+    end.callback(None)
+    await running
