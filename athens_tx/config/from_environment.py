@@ -57,7 +57,7 @@ class _Reader:
 
     def _forms(self, setting: Setting, variable: str) -> list[Form]:
         forms: list[Form] = []
-        if variable in self._environ and not self._is_of_kubernetes(setting, variable):
+        if variable in self._environ and not self._is_of_kubernetes(variable):
             text = self._environ[variable]
             forms.append((Origin(Source.VARIABLE, variable), lambda: text))
         for name in secret_variables(setting.secret, variable):
@@ -71,9 +71,9 @@ class _Reader:
     def _file(self, name: str, path: Path | None) -> Form:
         return Origin(Source.SECRET_FILE, name, path), lambda: _secret(path)
 
-    def _is_of_kubernetes(self, setting: Setting, variable: str) -> bool:
-        """A Service called C{athens} gives every container of its namespace an C{ATHENS_PORT} of its own making."""
-        ours = setting.key == "Port" and self._environ[variable].startswith("tcp://")
+    def _is_of_kubernetes(self, variable: str) -> bool:
+        """A Service called C{athens} gives every container of its namespace an C{ATHENS_PORT} that is none of ours."""
+        ours = variable.endswith("_PORT") and self._environ[variable].startswith("tcp://")
         if ours:
             self._findings.warn(
                 f"{variable} = {self._environ[variable]!r}: is ignored, "

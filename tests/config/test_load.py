@@ -158,6 +158,11 @@ def test_the_port(load_text, file, environ, port):
     assert len(loaded.warnings) == len(ignored)
 
 
+def test_no_port_is_taken_from_kubernetes(load_text):
+    config = load_text(ATHENS_INDEX_MYSQL_PORT="tcp://10.0.0.1:1", ATHENS_PPROF_PORT="tcp://10.0.0.1:1").config
+    assert (config.index.mysql.port, config.pprof_port) == (3306, ":3001")
+
+
 def test_the_origin_of_the_port(load_text):
     assert str(load_text(PORT="1").origins["Port"]) == "PORT"
     assert str(load_text(ATHENS_PORT="1").origins["Port"]) == "ATHENS_PORT"

@@ -47,6 +47,8 @@ def test_urls(text, shown):
         ("AWS_SECRET=hush", f"AWS_SECRET={MASK}"),
         ("API_KEY=hush", f"API_KEY={MASK}"),
         ("API_KEY=", "API_KEY="),
+        ("MY_CREDS=hush", f"MY_CREDS={MASK}"),
+        ("GOAUTH=hush", f"GOAUTH={MASK}"),
         ("GIT_CONFIG_VALUE_0=Authorization: hush", f"GIT_CONFIG_VALUE_0={MASK}"),
         ("X=Bearer hush", f"X={MASK}"),
         ("hush", MASK),

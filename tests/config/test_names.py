@@ -61,6 +61,7 @@ def test_a_variable_that_looks_like_one_of_ours_is_told(name, hint):
         "ATHENS_PORT_3000_TCP",
         "ATHENS_PORT_3000_TCP_ADDR",
         "ATHENS_REDIS_PORT",
+        "ATHENS_REDIS_SENTINEL_PORT",  # looks like ATHENS_REDIS_SENTINEL_DB
         "ATHENS_PROXY_SERVICE_HOST",
     ],
 )
