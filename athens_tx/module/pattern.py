@@ -25,10 +25,9 @@ def matches(pattern: str, path: str) -> bool:
     @return: whether the pattern, of N elements, matches the first N elements of the path.
     """
     glob = _compiled(pattern)
-    if glob is None:
-        return False
-    elements = path.split("/", pattern.count("/") + 1)
-    return glob.match("/".join(elements[: pattern.count("/") + 1])) is not None
+    count = pattern.count("/") + 1
+    elements = path.split("/", count)
+    return glob is not None and len(elements) >= count and glob.match("/".join(elements[:count])) is not None
 
 
 @lru_cache(maxsize=4096)

@@ -57,6 +57,12 @@ def test_any_content_comes_out(level: int, content: bytes) -> None:
     assert unpacked(into.getvalue()) == {"x": content}
 
 
+def test_the_rest_of_an_entry_that_is_packed_into_its_last_bits_comes_out() -> None:
+    # A run that goes on after a piece is full, when all that is packed has been read.
+    files = {f"{more}": b"\0" * ((256 << 10) + more) for more in range(0, 300, 7)}
+    assert unpacked(packed(files)) == files
+
+
 def test_an_archive_may_have_a_comment_and_no_entries() -> None:
     into = io.BytesIO()
     with zipfile.ZipFile(into, "w") as writer:
@@ -122,6 +128,7 @@ END = GOOD.rindex(b"PK\5\6")
         GOOD + b"more",
         b"more" + GOOD,
         GOOD[:DIRECTORY] + b"hidden" + GOOD[DIRECTORY:],
+        GOOD[:END] + b"hidden" + GOOD[END:],
         changed(DIRECTORY, b"PK\1\3"),
         changed(DIRECTORY + 8, b"\1"),  # encrypted
         changed(DIRECTORY + 10, b"\x63"),  # method 99
@@ -133,7 +140,7 @@ END = GOOD.rindex(b"PK\5\6")
         changed(END + 12, b"\xff\xff\xff\xff"),
         changed(END + 16, b"\0\0\0\0"),
     ],
-    ids=range(23),
+    ids=range(24),
 )
 def test_a_file_that_is_not_a_whole_archive_is_refused(data: bytes) -> None:
     with pytest.raises(BadUpstream, match="zip file"):

@@ -70,6 +70,13 @@ from athens_tx.module.pattern import matches, matches_any, split_patterns
         ("a$", "a", False),
         ("é", "é", True),
         ("?", "é", True),
+        # a slash within a class counts as one, and a class that is not told otherwise takes it
+        ("a[/b]", "ab", False),
+        ("a[/b]", "ab/c", False),
+        ("a[/b]c", "a/c", True),
+        ("a[^x]b[/q]", "a/bq", True),
+        ("a?[^x/]", "a/b", False),
+        ("a*[^x/]", "a/b", False),
         # malformed ones match nothing
         ("[", "[", False),
         ("[a", "a", False),
