@@ -14,6 +14,9 @@ from athens_tx.module.version import ModuleVersion
 #: The directory below the root of a disk storage where versions are put together. No module path has such an element.
 STAGING = ".athens-tx-staging"
 
+#: How many bytes the file systems allow in a name.
+LONGEST_NAME = 255
+
 #: How many bytes of C{.info} and of go.mod a version may have.
 INFO_LIMIT = 1 << 20
 MOD_LIMIT = 16 << 20
@@ -41,18 +44,19 @@ def check_names(mv: ModuleVersion) -> None:
     """Raise L{InvalidModule} if C{mv} could lead anywhere but below the root."""
     check_path(mv.path)
     if "/" in mv.version:
-        raise InvalidModule(f"a version has no slash: {mv!s}")
-    _check_element(mv.version, str(mv))
+        raise InvalidModule(f"a version has no slash: {str(mv)!r}")
+    _check_element(mv.version, str(mv), LONGEST_NAME - len(".info"))
 
 
-def _check_element(element: str, whole: str) -> None:
+def _check_element(element: str, whole: str, longest: int = LONGEST_NAME) -> None:
     if not element or element[0] == "." or "\0" in element or "\\" in element:
         raise InvalidModule(f"not a name that can be stored: {whole!r}")
-    if not element.isascii():
-        try:
-            element.encode()
-        except UnicodeEncodeError:
-            raise InvalidModule(f"not a name that can be stored: {whole!r}") from None
+    try:
+        size = len(element) if element.isascii() else len(element.encode())
+    except UnicodeEncodeError:
+        raise InvalidModule(f"not a name that can be stored: {whole!r}") from None
+    if size > longest:
+        raise InvalidModule(f"too long a name to be stored: {element[:20]!r}...")
 
 
 def check_files(mv: ModuleVersion, info: bytes, mod: bytes) -> None:

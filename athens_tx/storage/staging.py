@@ -77,7 +77,8 @@ class Staging:
         except FileNotFoundError:
             return -1
         try:
-            if _lock(descriptor) and os.path.samestat(os.fstat(descriptor), os.stat(self.path / "lock")):
+            ours = _lock(descriptor) is not False
+            if ours and os.path.samestat(os.fstat(descriptor), os.stat(self.path / "lock")):
                 kept, descriptor = descriptor, -1
                 return kept
         except FileNotFoundError:
@@ -175,7 +176,7 @@ class Staging:
         descriptor = os.open(self._all / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         try:
             end = time.monotonic() + PATIENCE
-            while not _lock(descriptor):
+            while _lock(descriptor) is False:
                 if time.monotonic() > end:
                     raise StorageUnavailable("another process does not give up its lock on the storage")
                 time.sleep(0.01)
@@ -207,10 +208,10 @@ class Staging:
         except FileNotFoundError:
             descriptor = -1
         try:
-            alive = descriptor >= 0 and not _lock(descriptor, otherwise=False)
-            unknown = descriptor < 0
-            old = time.time() - os.stat(path).st_mtime > self._stash_limit
-            if alive or (unknown and not old):
+            dead = _lock(descriptor) if descriptor >= 0 else None
+            if dead is None:  # who knows; a daemon that lives makes its directory anew
+                dead = time.time() - os.stat(path).st_mtime > self._stash_limit
+            if not dead:
                 return
             shutil.rmtree(path)  # under the lock, or its owner could take it for its own
             self.log.info("removed what an earlier process left in {path}", path=path)
@@ -219,11 +220,8 @@ class Staging:
                 os.close(descriptor)
 
 
-def _lock(descriptor: int, *, otherwise: bool = True) -> bool:
-    """
-    @param otherwise: the answer of a file system that has no locks.
-    @return: whether the lock is ours now.
-    """
+def _lock(descriptor: int) -> bool | None:
+    """@return: whether the lock is ours now; C{None} on a file system that has no locks."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -231,7 +229,7 @@ def _lock(descriptor: int, *, otherwise: bool = True) -> bool:
     except OSError as error:
         if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
             raise
-        return otherwise
+        return None
     return True
 
 

@@ -196,7 +196,7 @@ class Tree:
         """See L{IStorage.delete}."""
         target = self._directory(mv)
         with self._staging.exclusive():
-            there = [name for name in (f"{mv.version}.info", ZIP, MOD) if os.path.lexists(f"{target}/{name}")]
+            there = [name for name in (f"{mv.version}.info", ZIP, MOD) if _is_there(f"{target}/{name}")]
             if not there:
                 self._staging.confirm()
                 raise NotFound(f"{mv} is not stored")
@@ -282,6 +282,15 @@ def _foreign_directories(mv: ModuleVersion, target: str) -> bool:
     """@return: whether the directory of a version holds another one, of a module whose path goes through it."""
     directories, _ = _entries(target)
     return bool(set(directories) - {f"{mv.version}.info", MOD, ZIP})
+
+
+def _is_there(path: str) -> bool:
+    """@return: whether there is something, be it a broken link; trouble is no answer, as it is for C{lexists}."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _write(path: str, data: bytes) -> None:

@@ -53,6 +53,7 @@ NAMES = (
     MV("example.com/" + "long" * 47, "v1.0.0"),
     MV("example.com/" + "/".join("deep" * 10 for _ in range(10)), "v1.0.0"),
     MV("example.com/[glob]*?", "v1.0.0"),
+    MV("example.com/" + "x" * 255, "v1.0.0-" + "x" * 243),
 )
 
 
@@ -630,10 +631,13 @@ EVIL = (
     MV("a/\udc80", "v1.0.0"),
     MV(".athens-tx-staging/x", "v1.0.0"),
     MV("a", ".athens-tx-staging"),
+    MV("x" * 256, "v1.0.0"),
+    MV("é" * 128, "v1.0.0"),
+    MV("a", "v" * 251),
 )
 
 
-@pytest.mark.parametrize("mv", EVIL, ids=repr)
+@pytest.mark.parametrize("mv", EVIL, ids=map(str, range(len(EVIL))))
 @pytest_twisted.ensureDeferred
 async def test_no_name_leaves_the_root(backend: Any, storage: Any, mv: MV) -> None:
     await save(storage, MV("a", "v1.0.0"))
