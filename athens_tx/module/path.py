@@ -47,7 +47,9 @@ def check_path(path: str) -> None:
     @raise InvalidModule: the go command would refuse to download it (it is no domain name with a path, holds a
         character that is not allowed, ends in C{/v1}, ...), or it is longer than L{MAX_PATH}.
     """
-    if _too_long(path, MAX_PATH) or any(_too_long(element, MAX_ELEMENT) for element in path.split("/")):
+    if _too_long(path, MAX_ELEMENT) and (
+        _too_long(path, MAX_PATH) or any(_too_long(element, MAX_ELEMENT) for element in path.split("/"))
+    ):
         raise InvalidModule(f"module path {shown(path)} is too long")
     if _PATH.match(path) is None:
         fault = next((text for rule, text in _FAULTS if rule.match(path)), "an element of it ends in ~ and digits")
