@@ -46,10 +46,10 @@ _SIGNS: Sequence[tuple[type[AthensError], str]] = (
     (
         NotFound,
         r"unknown revision|no matching versions|not found|unrecognized import path|invalid version|malformed"
-        r"|no secure protocol found|does not contain|\b404 |\b410 |no commits|missing .*go\.mod|but does not"
+        r"|no secure protocol found|does not contain|\b404 |\b410 |no commits|missing [^\n]{0,300}go\.mod|but does not"
         r"|declares its path as|does not match|disallowed version|lookup disabled|does not appear to be a git repo"
-        r"|reading .*: no such file|is not a tag|not a valid|couldn't find remote ref|invalid (?:pseudo|character)"
-        r"|should be v[0-9]|does not exist|not part of a module|version \"[^\"]*\" invalid",
+        r"|reading [^\n]{0,300}: no such file|is not a tag|not a valid|couldn't find remote ref|invalid (?:pseudo|character)"
+        r"|should be v[0-9]|does not exist|not part of a module|version \"[^\"]{0,300}\" invalid",
     ),
 )
 _COMPILED = tuple((kind, re.compile(sign, re.IGNORECASE)) for kind, sign in _SIGNS)
@@ -61,7 +61,8 @@ _PROGRESS = re.compile(r"^go: (?:downloading|finding|extracting) [^\n]*\n?", re.
 
 
 def kind_of(text: str) -> type[AthensError]:
-    """@return: the failure that a text speaks of; L{FetchFailed} if it is none we know."""
+    """@return: the failure that a text speaks of in its first 64 KiB; L{FetchFailed} if it is none we know."""
+    text = text[:_MAX_DETAIL]
     return next((kind for kind, sign in _COMPILED if sign.search(text)), FetchFailed)
 
 

@@ -87,10 +87,11 @@ async def test_the_rules_of_goproxy(
     order: list[str] = []
     sources = {name: Source(name, failures.get(name), order) for name in (A, B, "direct")}
     known: list[VersionFiles] = []
-    for result in (
-        Deferred.fromCoroutine(ChainFetcher(rules, sources).fetch(MV, known.append)),  # type: ignore[arg-type]
-        Deferred.fromCoroutine(ChainLister(rules, sources).listing(MV.path)),  # type: ignore[arg-type]
+    for ask in (
+        lambda: ChainFetcher(rules, sources).fetch(MV, known.append),  # type: ignore[arg-type]
+        lambda: ChainLister(rules, sources).listing(MV.path),  # type: ignore[arg-type]
     ):
+        result = ask()
         if isinstance(outcome, AthensError):
             with pytest.raises(type(outcome)) as caught:
                 await result

@@ -86,6 +86,15 @@ def test_texts_are_short() -> None:
     assert len(scrubber().detail("x" * 10**6)) == 64 * 1024
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["x", "reading ", "missing ", 'version "', "://", "/a", "a/", " /", "file://", "go: finding ", "a.b-c+", "@"],
+)
+@pytest.mark.timeout(20)
+def test_no_text_takes_long(text: str) -> None:
+    scrubber().failure(text * (2**20 // len(text)), subject="a.b/c@v1")
+
+
 def test_a_failure_has_its_kind_its_text_and_its_detail() -> None:
     error = scrubber().failure("unknown revision v9", "exit status 1: in /srv/x/y: s3cret", subject="a.b/c@v9")
     assert type(error) is NotFound
