@@ -48,7 +48,8 @@ _SIGNS: Sequence[tuple[type[AthensError], str]] = (
         r"unknown revision|no matching versions|not found|unrecognized import path|invalid version|malformed"
         r"|no secure protocol found|does not contain|\b404 |\b410 |no commits|missing [^\n]{0,300}go\.mod|but does not"
         r"|declares its path as|does not match|disallowed version|lookup disabled|does not appear to be a git repo"
-        r"|reading [^\n]{0,300}: no such file|is not a tag|not a valid|couldn't find remote ref|invalid (?:pseudo|character)"
+        r"|reading [^\n]{0,300}: no such file|is not a tag|not a valid|couldn't find remote ref"
+        r"|invalid (?:pseudo|character)"
         r"|should be v[0-9]|does not exist|not part of a module|version \"[^\"]{0,300}\" invalid",
     ),
 )
