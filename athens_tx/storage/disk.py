@@ -19,7 +19,7 @@ from twisted.application.service import Service
 from twisted.internet.defer import CancelledError, Deferred, succeed
 from twisted.internet.interfaces import IReactorThreads, IReactorTime
 from twisted.internet.threads import deferToThreadPool
-from twisted.logger import Logger
+from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -203,7 +203,7 @@ class DiskStorage(Service):
 
         def cleaned(result: Failure | None) -> None:
             if result is not None:
-                self.log.failure("can't remove {path}", result, path=staged)
+                self.log.failure("can't remove {path}", result, LogLevel.warn, path=staged)
             if late.active():
                 late.cancel()
                 waiter.callback(None)

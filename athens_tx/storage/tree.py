@@ -144,8 +144,8 @@ class Tree:
         target = self._directory(mv)
         parent = os.path.dirname(target)
         for _ in range(_TRIES):
-            self._make_directories(parent)
             try:
+                self._make_directories(parent)
                 os.rename(staged, target)
             except FileNotFoundError:  # somebody tidies empty directories up
                 continue
@@ -171,7 +171,8 @@ class Tree:
             if self._complete(mv):
                 return True
             if not _foreign_directories(mv, target):
-                self._staging.trash(target)
+                with suppress(FileNotFoundError):  # what was in the way was deleted before we had the lock
+                    self._staging.trash(target)
                 return False
             # A module lies below this version; it stays. Without its .info the version is absent until the last step.
             with suppress(FileNotFoundError):
