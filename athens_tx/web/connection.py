@@ -139,7 +139,7 @@ class Http1(HTTPChannel):
 
     def _give_up(self) -> None:
         self._stalled = None
-        _log.info("gave up a client that takes nothing: {peer}", peer=self.transport.getPeer())
+        _log.info("gave up a client that takes nothing: {peer}", peer=str(self.transport.getPeer()))
         self.abortConnection()
 
     def requestDone(self, request: WebRequest) -> None:
@@ -246,8 +246,42 @@ class Http2(H2Connection):
         stuck = self._consumerBlocked is not None or any(self._outboundStreamQueues.values())
         if not stuck and any(not stream._request.startedWriting for stream in self._answered()):
             self.setTimeout(self.site.idle_timeout)
+        elif self.streams:
+            _log.info("gave up a client that takes or sends nothing: {peer}", peer=str(self.transport.getPeer()))
+            self.transport.abortConnection()
         else:
+            self.transport.unregisterProducer()  # TLS does not close under a producer, and we are one
             super().timeoutConnection()
+
+    def remainingOutboundWindow(self, streamID: int) -> int:
+        """
+        How much a stream may be given. Twisted asks after each piece that it sent, and would go on trying at full speed
+        where the client takes nothing at all: such a stream waits for the client.
+        """
+        if self._outboundStreamQueues[streamID] and not self._sendable(streamID):
+            self.priority.block(streamID)
+        return int(super().remainingOutboundWindow(streamID))
+
+    def _sendable(self, stream_id: int) -> bool:
+        """Whether something can be sent now: there is, and the client takes it (the end it takes always)."""
+        queue = self._outboundStreamQueues[stream_id]
+        if not queue:
+            return False
+        return not isinstance(queue[0], bytes) or self.conn.local_flow_control_window(stream_id) > 0
+
+    def dataReceived(self, data: bytes) -> None:
+        """Frames: some of them may have made room for what waits to be sent."""
+        super().dataReceived(data)
+        if self._sendingDeferred is None:
+            return
+        for stream_id, stream in tuple(self.streams.items()):
+            if stream_id in self.streams:  # one that goes on may end another
+                stream.windowUpdated()
+            if stream_id in self.streams and self._sendable(stream_id):
+                self.priority.unblock(stream_id)
+                waiting, self._sendingDeferred = self._sendingDeferred, None
+                if waiting is not None:
+                    waiting.callback(None)
 
     def _answered(self) -> list[Any]:
         return [stream for stream in self.streams.values() if stream._request.started]
@@ -283,7 +317,7 @@ class Http2(H2Connection):
     def retire(self) -> None:
         """Close as soon as nothing is being answered."""
         if not self.streams:
-            self.transport.unregisterProducer()  # TLS does not close under a producer, and we are one
+            self.transport.unregisterProducer()  # as above
             self.transport.loseConnection()
 
 
