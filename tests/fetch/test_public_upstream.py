@@ -23,9 +23,7 @@ PROXIES = {
 
 
 @pytest.mark.upstream
-@pytest.mark.parametrize(
-    "path", ["rsc.io/quote", "golang.org/x/text", "github.com/BurntSushi/toml", "gopkg.in/yaml.v3"]
-)
+@pytest.mark.parametrize("path", MODULES)
 @pytest_twisted.ensureDeferred
 async def test_the_same_as_go(make: Make, tmp_path: Path, path: str) -> None:
     asked = await run(reactor, [real_go(), "env", "GOPROXY"], dict(os.environ), cwd=tmp_path, limit=30)
