@@ -14,28 +14,23 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import attrs
 from OpenSSL import SSL
-from twisted.internet._sslverify import IOpenSSLTrustRoot  # it has no public name; the same since Twisted 14
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectError, DNSLookupError, UserError
 from twisted.internet.error import TimeoutError as ConnectTimeout
-from twisted.internet.interfaces import IConsumer, IStreamClientEndpoint
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import deferLater
 from twisted.web.client import (
-    URI,
     Agent,
-    BrowserLikePolicyForHTTPS,
-    HostnameCachingHTTPSPolicy,
     HTTPConnectionPool,
     ProxyAgent,
 )
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgentEndpointFactory, IBodyProducer, IResponse
-from zope.interface import implementer
+from twisted.web.iweb import IBodyProducer, IResponse
 
-from athens_tx.errors import AthensError, BadUpstream, ConfigError, FetchFailed, FetchTimeout, UpstreamUnreachable
+from athens_tx.errors import AthensError, BadUpstream, FetchFailed, FetchTimeout, UpstreamUnreachable
 from athens_tx.http_body import BadBody, Body, BytesBody, Kept, Silent, TooLong
-from athens_tx.http_proxy import Proxy, ProxyRules, TunnelEndpoint, TunnelRefused, basic_authorization
+from athens_tx.http_endpoints import Endpoints, Trust
+from athens_tx.http_proxy import Proxy, ProxyRules, TunnelRefused, basic_authorization
 
 T = TypeVar("T")
 
@@ -79,53 +74,6 @@ class Response:
         return values[-1] if values else None
 
 
-@implementer(IOpenSSLTrustRoot)
-class _Trust:
-    """The platform's certificates, and those of one more file."""
-
-    def __init__(self, file: str) -> None:
-        self._file = file or None
-        try:
-            self._addCACertsToContext(SSL.Context(SSL.TLS_METHOD))
-        except SSL.Error:
-            raise ConfigError([f"SSL_CERT_FILE: can't read certificates from {file!r}"]) from None
-
-    def _addCACertsToContext(self, context: SSL.Context) -> None:
-        context.set_default_verify_paths()
-        if self._file is not None:
-            context.load_verify_locations(self._file)
-
-
-@implementer(IAgentEndpointFactory)
-class _Endpoints:
-    """How to reach a server: straight, or through a tunnel."""
-
-    def __init__(self, reactor: Any, rules: ProxyRules, trust: _Trust, timeout: float) -> None:
-        self._reactor = reactor
-        self._rules = rules
-        self._timeout = timeout
-        self._policy = HostnameCachingHTTPSPolicy(BrowserLikePolicyForHTTPS(trust), cacheSize=200)
-
-    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
-        """@return: a way to the server of C{uri}."""
-        scheme, host, port = uri.scheme.decode("ascii"), uri.host.decode("ascii"), uri.port
-        proxy = self._rules.proxy_for(scheme, host, port)
-        if proxy is not None:  # only https comes here with one
-            tunnel = TunnelEndpoint(self._reactor, self.to_proxy(proxy), proxy, host, port, self._timeout)
-            return wrapClientTLS(self._policy.creatorForNetloc(uri.host, port), tunnel)
-        straight = HostnameEndpoint(self._reactor, host, port, timeout=self._timeout)
-        if scheme == "http":
-            return straight
-        return wrapClientTLS(self._policy.creatorForNetloc(uri.host, port), straight)
-
-    def to_proxy(self, proxy: Proxy) -> IStreamClientEndpoint:
-        """@return: a way to the proxy itself."""
-        endpoint = HostnameEndpoint(self._reactor, proxy.host, proxy.port, timeout=self._timeout)
-        if proxy.scheme == "http":
-            return endpoint
-        return wrapClientTLS(self._policy.creatorForNetloc(proxy.host.encode("ascii"), proxy.port), endpoint)
-
-
 class HttpClient:
     """
     Makes requests over a pool of kept-alive connections.
@@ -159,8 +107,8 @@ class HttpClient:
         self._pool = HTTPConnectionPool(reactor)
         self._pool.maxPersistentPerHost = connections_per_host
         self._pool.cachedConnectionTimeout = 60  # below what servers commonly allow, so that few are found closed
-        trust = _Trust(environ.get("SSL_CERT_FILE", ""))
-        self._endpoints = _Endpoints(reactor, self._rules, trust, connect_timeout)
+        trust = Trust(environ.get("SSL_CERT_FILE", ""))
+        self._endpoints = Endpoints(reactor, self._rules, trust, connect_timeout)
         self._agent = Agent.usingEndpointFactory(reactor, self._endpoints, self._pool)
         self._proxy_agents: dict[Proxy, ProxyAgent] = {}
         self._running: set[Deferred[Any]] = set()

@@ -17,9 +17,10 @@ from tests.support.goclient import environment, real_go
 from tests.support.processes import run
 
 CERTIFICATES = {name: os.environ[name] for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if name in os.environ}
-PROXIES = {
-    name: value for name, value in os.environ.items() if name.upper() in ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
-}
+WAYS_OUT = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+PROXIES = {name: value for name, value in os.environ.items() if name.upper() in WAYS_OUT}
+# Some public modules are refused with 403 by some upstreams.
+MODULES = ("golang.org/x/mod", "golang.org/x/text", "github.com/BurntSushi/toml", "gopkg.in/yaml.v3")
 
 
 @pytest.mark.upstream
