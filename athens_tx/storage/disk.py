@@ -81,24 +81,15 @@ class DiskStorage(Service):
 
     def _open(self) -> None:
         """In a thread."""
-        problem = ""
-        quoted = shlex.quote(str(self._root))
-        if not self._root.exists():
-            problem = f"the directory {quoted} does not exist; make it with: mkdir -p {quoted}"
-        elif not self._root.is_dir():
-            problem = f"{quoted} is not a directory; name one that is, or make it"
-        else:
-            try:
-                self._staging.sweep()  # first: it may give back the room that is missing
-                self._staging.open()
-            except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    self.log.warn("the disk of {root} is full: nothing can be saved", root=quoted)
-                    return
-                user = os.geteuid()
-                problem = f"{quoted} can't be written: {error.strerror}; try: chown -R {user} {quoted}"
-        if problem:
-            raise ConfigError([f"Storage.Disk.RootPath (ATHENS_DISK_STORAGE_ROOT): {problem}"])
+        try:
+            os.listdir(self._root)
+            self._staging.sweep()  # first: it may give back the room that is missing
+            self._staging.open()
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                problem = _problem(shlex.quote(str(self._root)), error)
+                raise ConfigError([f"Storage.Disk.RootPath (ATHENS_DISK_STORAGE_ROOT): {problem}"]) from error
+            self.log.warn("the disk of {root} is full: nothing can be saved", root=str(self._root))
 
     def stopService(self) -> Deferred[None]:
         """Remove the staging of this process."""
@@ -249,6 +240,17 @@ class DiskStorage(Service):
         for checker in checkers:
             if not checker.called:  # one may cancel the next
                 checker.callback(result)  # a failure fails it
+
+
+def _problem(root: str, error: OSError) -> str:
+    """@return: what keeps the root from being one, and what to type against it."""
+    if isinstance(error, FileNotFoundError):
+        return f"the directory {root} does not exist; make it with: mkdir -p {root}"
+    if isinstance(error, NotADirectoryError):
+        return f"{root} is not a directory; name one that is, or make it"
+    advice = f"; give it to the user of the daemon with: chown -R {os.geteuid()} {root}"
+    denied = isinstance(error, PermissionError)
+    return f"{root} can't be written: {error.strerror}{advice if denied else ''}"
 
 
 def _trouble(error: OSError) -> AthensError:

@@ -215,6 +215,8 @@ async def test_a_file_stays_open_as_long_as_a_thread_reads_it(
                 await produced
         else:
             body.stopProducing()
+        for _ in range(20):  # whatever might close it has its turn
+            await deferLater(reactor, 0.001, lambda: None)
         assert len(opened) == 1
         go_on.set()
         await until_closed(opened)

@@ -87,19 +87,19 @@ def put(root: Path, name: str, data: str = "x") -> None:
 # --- Start and stop ---
 
 
-@pytest.mark.parametrize("kind", ["missing", "file", "unwritable"])
+@pytest.mark.parametrize("kind", ["missing", "file", "unwritable", "read-only"])
 @pytest_twisted.ensureDeferred
 async def test_a_root_that_is_no_good_is_told_with_its_setting(
     tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "a root"
-    words = {"missing": "mkdir -p", "file": "not a directory", "unwritable": "chown"}
+    words = {"missing": "mkdir -p", "file": "not a directory", "unwritable": "chown", "read-only": "Read-only"}
     if kind == "file":
         put(tmp_path, "a root")
-    elif kind == "unwritable":  # permissions do not keep root out
+    elif kind != "missing":  # permissions do not keep root out
 
         def refuse(*_: object) -> None:
-            raise PermissionError(errno.EACCES, "Permission denied")
+            raise OSError(*((errno.EACCES, "denied") if kind == "unwritable" else (errno.EROFS, "Read-only")))
 
         monkeypatch.setattr(staging.Staging, "open", refuse)
         os.mkdir(root)
@@ -110,6 +110,7 @@ async def test_a_root_that_is_no_good_is_told_with_its_setting(
     (problem,) = caught.value.problems
     assert problem.startswith(f"Storage.Disk.RootPath (ATHENS_DISK_STORAGE_ROOT): '{root}'") or kind == "missing"
     assert words[kind] in problem
+    assert ("chown" in problem) == (kind == "unwritable")
     assert f"'{root}'" in problem  # quoted for the shell
     await storage.stopService()
     assert kind != "missing" or os.listdir(tmp_path) == []

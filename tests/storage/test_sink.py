@@ -234,6 +234,23 @@ async def test_one_who_waits_may_leave_and_the_file_is_still_closed_in_order(
     assert content(path) is None
 
 
+@pytest_twisted.ensureDeferred
+async def test_of_two_who_wait_for_the_thread_one_works_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gate = Gate(monkeypatch, "fsync")
+    sink = FileSink(reactor, path)
+    sink.write(b"abc")
+    finished = Deferred.fromCoroutine(sink.finish())
+    aborted = Deferred.fromCoroutine(sink.abort())
+    await gate.until_waiting()
+    for _ in range(20):
+        await deferLater(reactor, 0.001, lambda: None)
+    assert (aborted.called, content(path)) == (False, b"abc")
+    gate.open.set()
+    assert await finished == 3
+    await aborted
+    assert content(path) is None
+
+
 def test_a_pull_producer_is_refused(path: Path) -> None:
     with pytest.raises(ValueError):
         FileSink(reactor, path).registerProducer(Transport(), False)
