@@ -336,6 +336,8 @@ class Assembly:
 
     async def finish(self) -> None:
         """Answer what was asked, and store what is being fetched. Nobody listens any more."""
+        if not hasattr(self, "site"):
+            return  # the start failed, or was cut short: nobody could ask anything
         await self.site.drain()
         await self.stash.drain()
 
