@@ -52,7 +52,7 @@ async def test_a_go_that_is_too_old_stops_the_start(
     daemon.launch()
     assert await daemon.ended() == 1
     text = "\n".join(daemon.lines)
-    assert "1.16.15" in text
+    assert "go1.16" in text
     assert "1.21" in text
     assert "Traceback" not in text
 
@@ -86,16 +86,16 @@ async def test_a_go_that_hangs_is_killed_with_its_children(
     await still_works(daemon, stub)
 
 
-@pytest.mark.parametrize("descriptor", [1, 2])
+@pytest.mark.parametrize(("descriptor", "size"), [(1, 1024 * MIB), (2, 256 * MIB)])
 @pytest_twisted.ensureDeferred
-async def test_a_go_that_prints_a_gibibyte_does_not_fill_the_memory(
-    repositories: Repositories, make_daemon: MakeDaemon, stub: GoStub, descriptor: int
+async def test_a_go_that_prints_without_end_does_not_fill_the_memory(
+    repositories: Repositories, make_daemon: MakeDaemon, stub: GoStub, descriptor: int, size: int
 ) -> None:
     daemon = await make_daemon(env=settings(repositories, stub)).start()
     assert (await daemon.get("/healthz")).status == 200
     before = daemon.rss()
     daemon.forget_peak()
-    stub.order("mod download", "flood", size=1024 * MIB, fd=descriptor, status=1)
+    stub.order("mod download", "flood", size=size, fd=descriptor, status=1)
     reply = await daemon.get(f"{LIB}/@v/v1.0.0.info")
     assert reply.status == 500, reply
     assert len(reply.body) < 8192

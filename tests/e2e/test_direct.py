@@ -167,6 +167,6 @@ RootPath = "/nonexistent"
 """
     await daemon.start()
     assert (await daemon.get(f"/athens/{LIB}/@v/v1.0.0.info")).status == 200
-    assert (daemon.storage / LIB / "v1.0.0" / "go.mod").is_file()
     assert (await daemon.get(f"/{LIB}/@v/v1.0.0.info")).status == 404
     assert await daemon.stop() == 0
+    assert (daemon.storage / LIB / "v1.0.0" / "go.mod").is_file()

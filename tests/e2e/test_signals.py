@@ -96,15 +96,15 @@ async def test_sighup_takes_a_good_filter_file_and_refuses_a_bad_one(
     daemon = await make_daemon(env=direct(repositories, ATHENS_FILTER_FILE=str(rules))).start()
     assert (await daemon.get(f"{LIB}/@v/v1.0.0.info")).status == 200
 
-    read = daemon.logged("(?i)reload|re-?read")
+    read = daemon.logged(r"\breloaded\b")
     rules.write_text("- github.com/acme/lib\n")
     daemon.signal(signal.SIGHUP)
     await read
     assert (await daemon.get(f"{LIB}/@v/v1.0.0.info")).status == 403
 
-    refused = daemon.logged(str(rules))
+    refused = daemon.logged("FilterFile line 2")
     rules.write_text("+\n? nonsense\n")
     daemon.signal(signal.SIGHUP)
-    assert "2" in await refused  # the number of the line
+    await refused
     assert (await daemon.get(f"{LIB}/@v/v1.0.0.info")).status == 403
     assert (await daemon.get("/github.com/acme/base/@v/v1.0.0.info")).status == 200
