@@ -80,7 +80,7 @@ class Stash:
     @property
     def under_way(self) -> int:
         """How many versions are being stashed now."""
-        return len(self._flights)
+        return len({id(flight) for flight in self._flights.values()})
 
     def start(self, mv: ModuleVersion) -> None:
         """Stash C{mv} with nobody waiting for it; a failure is logged and counted."""
@@ -127,8 +127,13 @@ class Stash:
         flight = self._flights.get(mv)
         if flight is None:
             flight = self._flights[mv] = _Flight()
+            flight.files.wait().addCallbacks(partial(self._means, flight), lambda _: None)
             Deferred.fromCoroutine(self._fly(mv, flight)).addErrback(self._broken, mv)
         return flight
+
+    def _means(self, flight: _Flight, known: Stashed) -> None:
+        # Who asked for a branch asks next for the version it means, mostly before the zip is there: he joins, too.
+        self._flights.setdefault(known.files.mv, flight)
 
     async def _fly(self, mv: ModuleVersion, flight: _Flight) -> None:
         try:
@@ -147,7 +152,8 @@ class Stash:
             self.log.failure("stashing {mv} failed", mv=str(mv))
             outcome = Failure(FetchFailed(f"{mv}: internal error").with_traceback(error.__traceback__))
         finally:
-            del self._flights[mv]
+            for name in [name for name, other in self._flights.items() if other is flight]:
+                del self._flights[name]
         flight.files.land(outcome)
         flight.whole.land(outcome)
 

@@ -126,6 +126,16 @@ def test_a_branch_is_stored_under_its_canonical_version_only(world: World) -> No
     assert not world.stored(BRANCH)
 
 
+def test_who_learns_what_a_branch_means_does_not_fetch_that_version_again(world: World) -> None:
+    branch = world.files(BRANCH)
+    world.fetcher.know()
+    version = world.whole(check.successResultOf(branch).files.mv)
+    assert (len(world.fetcher.asked), world.stash.under_way) == (1, 1)
+    world.fetcher.succeed()
+    assert check.successResultOf(version).files.info == INFO
+    assert (world.stored(), world.stash.under_way) == (True, 0)
+
+
 def test_a_branch_and_its_version_at_once_are_saved_once(world: World) -> None:
     branch, version = world.whole(BRANCH), world.whole()
     world.fetcher.succeed(0)
