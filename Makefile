@@ -46,7 +46,7 @@ serve: $(SETUP)
 
 test: $(TOOLS)
 	@rm -f .coverage .coverage.*
-	@export PATH="$(dir $(GO)):$$PATH" COVERAGE_PROCESS_START="$(CURDIR)/setup.cfg" && \
+	@export PATH="$(dir $(GO)):$$PATH" && \
 	$(BIN)/coverage run -m pytest $(TESTS) && \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report
 

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 
 from athens_tx import __version__
 from athens_tx.cache.lists import CachedLister
@@ -131,10 +131,10 @@ class Assembly:
             known = ", ".join(name for name in kinds if name)
             raise ConfigError([f"{setting} {kind}: this version has no such backend yet; it has {known}"])
         service = kinds[kind](self.reactor, self.config)
-        started = service.startService()
+        service.startService()
         self._services.append(service)
-        if isinstance(started, Deferred):
-            await started
+        # What has to connect says so by a Deferred; a Service's own startService gives none.
+        await getattr(service, "ready", succeed(None))
         return service
 
     def _certificate(self) -> ServerCertificate | None:
@@ -293,8 +293,8 @@ class Assembly:
         if self.metrics is None or self._fetching is None:
             return
         for name, pool in (("fetches", self._fetching.fetches), ("listings", self._fetching.listings)):
-            self.metrics.gauge(f"athens_tx_{name}_in_flight", f"Running {name}.", partial(getattr, pool, "in_flight"))
-            self.metrics.gauge(f"athens_tx_{name}_queued", f"Waiting {name}.", partial(getattr, pool, "queued"))
+            self.metrics.gauge(f"athens_{name}_in_flight", f"Running {name}.", partial(getattr, pool, "in_flight"))
+            self.metrics.gauge(f"athens_{name}_queued", f"Waiting {name}.", partial(getattr, pool, "queued"))
         watch = ReactorWatch(self.reactor, self.metrics)
         watch.startService()
         self._services.append(watch)

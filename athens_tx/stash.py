@@ -194,14 +194,18 @@ class Stash:
             return await self._single_flight.run(fetched.mv, partial(self._save, fetched))
 
     async def _fetch(self, mv: ModuleVersion, flight: _Flight) -> FetchedVersion:
-        began = self._clock.seconds()
+        began, kind, result = self._clock.seconds(), "unknown", "error"
         try:
             fetched = await self._fetcher.fetch(mv, lambda files: flight.files.land(Stashed(files, "upstream")))
+            kind, result = fetched.origin, "success"
         except AthensError as error:
-            self._fetched("unknown", type(error).__name__, self._clock.seconds() - began)
+            result = type(error).__name__
             raise
-        seconds = self._clock.seconds() - began
-        self._fetched(fetched.origin, "success", seconds)
+        except CancelledError:
+            result = "cancelled"
+            raise
+        finally:
+            self._fetched(kind, result, self._clock.seconds() - began)
         flight.files.land(Stashed(VersionFiles(fetched.mv, fetched.info, fetched.mod), fetched.origin))
         return fetched
 

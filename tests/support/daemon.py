@@ -148,7 +148,7 @@ class Daemon:
             "ATHENS_STORAGE_TYPE": "disk",
             "ATHENS_DISK_STORAGE_ROOT": str(self.folder / "storage"),
             "ATHENS_LOG_LEVEL": "debug",
-            **{name: os.environ[name] for name in ("COVERAGE_PROCESS_START", "COVERAGE_FILE") if name in os.environ},
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
             **self.env,
         }
         for name in ("HOME", "TMPDIR", "ATHENS_DISK_STORAGE_ROOT"):
