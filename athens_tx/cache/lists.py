@@ -32,8 +32,8 @@ class CachedLister:
     Asks upstream at most once at a time for a module, and seldom.
 
     An answer is good for C{ttl} seconds. For as long again it is still given, while a new one is fetched behind it;
-    older than that, a client waits for the new one, and gets the old one only when upstream is in trouble. That a module
-    does not exist is remembered for C{not_found_ttl}; so is any other failure, while upstream is left in peace.
+    older than that, a client waits for the new one, and gets the old one only when upstream is in trouble. That a
+    module does not exist is remembered for C{not_found_ttl}; so is any other failure, while upstream is left in peace.
 
     @param lister: the one who really asks.
     @param hit: told for each question whether it was answered from memory.
