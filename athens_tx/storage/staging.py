@@ -144,15 +144,8 @@ class Staging:
             os.mkdir(name)
 
     def discard(self, name: str) -> None:
-        """
-        Remove the directory C{name}, if it is there.
-
-        It gets another name first: a thread that is late can't publish it half removed.
-        """
-        doomed = self.name()
-        with suppress(FileNotFoundError):
-            os.rename(name, doomed)
-            _remove(doomed)
+        """Remove the directory C{name}, if it is there; no other thread may be at work in it."""
+        shutil.rmtree(name, ignore_errors=True)
 
     def probe(self) -> None:
         """Make a directory and remove it; OSError or L{StorageUnavailable} where that can't be done."""
