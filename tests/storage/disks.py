@@ -6,6 +6,9 @@ import random
 from pathlib import Path
 from typing import Any
 
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+
 from athens_tx.errors import NotFound
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import BytesZip
@@ -38,8 +41,8 @@ async def is_whole(storage: Any, mv: ModuleVersion) -> bool:
     return True
 
 
-async def started(reactor: Any, root: Path, **limits: float) -> DiskStorage:
-    storage = DiskStorage(reactor, root, **limits)
+async def started(on: Any, root: Path, **limits: float) -> DiskStorage:
+    storage = DiskStorage(on, root, **limits)
     storage.startService()
     await storage.ready
     return storage
@@ -58,3 +61,20 @@ def tree(root: Path) -> dict[str, str]:
     """@return: files and their text, below the root and beside the staging."""
     files = (path for path in root.rglob("*") if path.is_file() and STAGING not in path.parts)
     return {str(path.relative_to(root)): path.read_text("latin-1") for path in files}
+
+
+async def turns(count: int = 20) -> None:
+    """Let the reactor turn."""
+    for _ in range(count):
+        await deferLater(reactor, 0, lambda: None)
+
+
+def put(root: Path, name: str, data: str = "x") -> None:
+    """Lay a file there, as somebody else would."""
+    (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / name).write_text(data)
+
+
+def files(root: Path, suffix: str) -> list[str]:
+    """@return: the paths of all files with the suffix."""
+    return [str(path) for path in root.rglob(f"*{suffix}")]
