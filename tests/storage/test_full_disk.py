@@ -36,7 +36,10 @@ def small(tmp_path: Path) -> Iterator[Path]:
     if mounted.returncode:
         pytest.skip(f"THE FULL DISK IS NOT TESTED: no tmpfs can be mounted here: {mounted.stderr.strip()}")
     yield root
-    subprocess.run(["umount", str(root)], check=True)
+    still_open = subprocess.run(["umount", str(root)], capture_output=True, text=True).stderr
+    if still_open:
+        subprocess.run(["umount", "-l", str(root)], check=True)
+    assert not still_open
 
 
 def fill(root: Path, spare: int = 0) -> None:
