@@ -14,13 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.threads import deferToThreadPool
 
-from athens_tx.errors import AthensError, InvalidModule
+from athens_tx.errors import AthensError, ChecksumMismatch, InvalidModule
 from athens_tx.interfaces import IStorage
 from athens_tx.module.info import check_info
 from athens_tx.module.path import check_path, check_version_query
+from athens_tx.module.pattern import matches_any
 from athens_tx.module.version import ModuleVersion
 from athens_tx.module.zipcheck import inspect_zip
-from athens_tx.storage.sink import FileSink
+from athens_tx.storage.sink import FileSink, pour
 
 if TYPE_CHECKING:
     from athens_tx.service import Assembly
@@ -87,7 +88,7 @@ async def verify_versions(assembly: Assembly, arguments: Sequence[str], checksum
         try:
             result["sum"] = await _hash(assembly, mv)
             if checksums:
-                await assembly.check_sum(mv, result["sum"])
+                await _compare(assembly, mv, result["sum"])
         except AthensError as error:
             result["error"] = str(error)
         results.append(result)
@@ -125,16 +126,28 @@ async def _hash(assembly: Assembly, mv: ModuleVersion) -> str:
     with tempfile.TemporaryDirectory(prefix="athens-tx-verify-", dir=assembly.config.go_get_dir or None) as folder:
         path = Path(folder) / "source.zip"
         sink = FileSink(reactor, path)
-        sink.registerProducer(body, True)
         try:
-            await body.startProducing(sink)
-            await sink.finish()
+            await pour(body, sink)
+            await sink.finish(sync=False)
         except BaseException:
             await sink.abort()
             raise
         pool = reactor.getThreadPool()
         digest: str = await deferToThreadPool(reactor, pool, inspect_zip, path, mv, mod)
     return digest
+
+
+async def _compare(assembly: Assembly, mv: ModuleVersion, found: str) -> None:
+    """
+    @param found: the hash of the stored zip.
+    @raise ChecksumMismatch: the checksum database has another one.
+    """
+    fetching, database = assembly.fetching, assembly.checksums
+    if database is None or fetching is None or matches_any(fetching.rules.no_sumdb, mv.path):
+        return
+    expected = (await database.checksums(mv)).zip
+    if found != expected:
+        raise ChecksumMismatch(f"the zip has {found}, the checksum database says {expected}")
 
 
 async def _each(

@@ -83,6 +83,8 @@ class Daemon(Service):
         config = self._loaded.config
         self.log.info("Starting application", version=__version__, tcpPort=config.port, unixSocket=config.unix_socket)
         self._assembly = self._assemble(self._loaded)
+        for line in self._assembly.unbuilt():
+            self.log.warn("settings: {warning}", warning=line)
         await self._assembly.start()
         self._ports = await self._assembly.listening.listen(self._reactor, self._assembly.site, self._environ)
         self._notifier.start_watchdog(self._assembly.healthy)

@@ -8,7 +8,8 @@ What only the administrator may see goes into C{detail}.
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Callable
+from typing import Any, Self
 
 
 class AthensError(Exception):
@@ -115,6 +116,27 @@ class ConfigError(AthensError):
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
         self.problems = problems
+
+
+class Problems:
+    """Collects what is wrong, so that an administrator sees all of it at once."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    async def caught(self, work: Callable[..., Any], *arguments: Any) -> Any:
+        """@return: what C{work} gives, awaited if it has to be; C{None} if a L{ConfigError} was caught."""
+        try:
+            result = work(*arguments)
+            return await result if hasattr(result, "__await__") else result
+        except ConfigError as error:
+            self._found += error.problems
+            return None
+
+    def raise_them(self) -> None:
+        """@raise ConfigError: something was caught."""
+        if self._found:
+            raise ConfigError(self._found)
 
 
 class Elsewhere(Exception):

@@ -1,8 +1,7 @@
 """
 The one way to make an HTTP client: kept-alive connections, every wait limited, every failure one of our own errors.
 
-It speaks to Twisted's agent directly. treq, which wraps the same agent, can't ask for a body as it is (it always offers
-gzip, and raises inside the reactor when the answer is no gzip) and can't read a URL with an IPv6 address.
+treq makes the requests, over agents of ours and kept from two of its habits, see L{athens_tx.http_treq}.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import attrs
 from OpenSSL import SSL
+from treq.client import HTTPClient
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.error import ConnectError, DNSLookupError, UserError
 from twisted.internet.error import TimeoutError as ConnectTimeout
@@ -25,12 +25,13 @@ from twisted.web.client import (
     ProxyAgent,
 )
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
 from athens_tx.errors import AthensError, BadUpstream, FetchFailed, FetchTimeout, UpstreamUnreachable
 from athens_tx.http_body import BadBody, Body, BytesBody, Kept, Silent, TooLong
 from athens_tx.http_endpoints import Endpoints, Trust
 from athens_tx.http_proxy import Proxy, ProxyRules, TunnelRefused, basic_authorization
+from athens_tx.http_treq import ENCODING, AsWritten, Wire
 
 T = TypeVar("T")
 
@@ -251,20 +252,24 @@ class HttpClient:
     ) -> IResponse:
         """@return: an answer with its body still to come."""
         body = BytesBody(data) if isinstance(data, bytes) else data
-        url = _plain(parts).encode("ascii")
         scheme, host, port = _origin(parts)
         proxy = self._rules.proxy_for(scheme, host, port) if scheme == "http" else None
-        if proxy is None:
-            answer = self._agent.request(method.encode("ascii"), url, headers, body)
-        else:
-            agent = self._proxy_agents.get(proxy)
-            if agent is None:
-                agent = ProxyAgent(self._endpoints.to_proxy(proxy), self._reactor, self._pool)
-                self._proxy_agents[proxy] = agent
+        agent: IAgent = self._agent
+        if proxy is not None:
+            agent = self._proxy_agent(proxy)
             headers = headers.copy()
             if proxy.authorization is not None:
                 headers.setRawHeaders(b"Proxy-Authorization", [proxy.authorization])
-            answer = agent.request(method.encode("ascii"), url, headers, body)
+        # A client of its own for each request: treq keeps the cookies of a client, and nobody here may have any.
+        answer = HTTPClient(Wire(agent)).request(
+            method,
+            AsWritten.from_text(_plain(parts)),
+            headers=headers,
+            data=body,
+            allow_redirects=False,
+            unbuffered=True,
+            reactor=self._reactor,
+        )
         late = self._reactor.callLater(self._header_timeout, answer.cancel)
         try:
             response: IResponse = await answer
@@ -277,8 +282,15 @@ class HttpClient:
             if late.active():
                 late.cancel()
 
+    def _proxy_agent(self, proxy: Proxy) -> ProxyAgent:
+        agent = self._proxy_agents.get(proxy)
+        if agent is None:
+            agent = ProxyAgent(self._endpoints.to_proxy(proxy), self._reactor, self._pool)
+            self._proxy_agents[proxy] = agent
+        return agent
+
     async def _receive(self, response: IResponse, sink: IConsumer, *, limit: int, idle: float) -> int:
-        encodings = response.headers.getRawHeaders(b"Content-Encoding", [b""])
+        encodings = response.headers.getRawHeaders(ENCODING, [b""])
         gzip = b",".join(encodings).strip().lower() in (b"gzip", b"x-gzip")
         body = Body(self._reactor, sink, limit=limit, idle=idle, gzip=gzip)
         response.deliverBody(body)

@@ -16,15 +16,13 @@ from twisted.internet.defer import Deferred, succeed
 from athens_tx import __version__
 from athens_tx.cache.lists import CachedLister
 from athens_tx.config import Config
-from athens_tx.errors import ChecksumMismatch, ConfigError
-from athens_tx.fetch.assemble import Fetching, FetchSettings, make_fetching
+from athens_tx.errors import ConfigError, Problems
+from athens_tx.fetch.assemble import Authorize, Fetching, FetchSettings, make_fetching
 from athens_tx.fetch.environment import UpstreamRules
 from athens_tx.http_client import HttpClient
 from athens_tx.index.memory import MemoryIndex, NoIndex
 from athens_tx.interfaces import FetchedVersion, IChecksumDatabase, ISingleFlight, IStorage
 from athens_tx.listening import Listening, ServerCertificate
-from athens_tx.module.pattern import matches_any
-from athens_tx.module.version import ModuleVersion
 from athens_tx.observe.lister import MeteredLister
 from athens_tx.observe.metrics import Metrics
 from athens_tx.observe.reactor import ReactorWatch
@@ -48,6 +46,9 @@ from athens_tx.sumdb.source import Source
 from athens_tx.web.app import make_site
 from athens_tx.web.settings import WebSettings
 from athens_tx.web.site import WebSite
+
+#: Threads of the pool beyond those that fetches may be using.
+SPARE_THREADS = 20
 
 #: The backends of this build; all other types are settings that Athens knows and we refuse by name.
 STORAGES: Mapping[str, Callable[[Any, Config], Any]] = {
@@ -73,6 +74,8 @@ class Assembly:
 
     @ivar storage: with its metrics around it.
     @ivar stash: fetches and keeps.
+    @ivar fetching: C{None} for a command that asks nobody.
+    @ivar checksums: what C{GOSUMDB} names; C{None} where it is off.
     @ivar site: what to listen with, after L{start}.
     """
 
@@ -91,7 +94,7 @@ class Assembly:
         self._environ = environ
         self._services: list[Any] = []
         self._reloads: list[Callable[[], Awaitable[object]]] = []
-        self._fetching: Fetching | None = None
+        self.fetching: Fetching | None = None
         self._sumdb_store = Store(reactor, Path(config.sum_db_cache_dir) if config.sum_db_cache_dir else None)
         self._sources: dict[Database, Source] = {}
 
@@ -105,7 +108,9 @@ class Assembly:
         @param fetching: C{False} for a command that only works on the storage.
         @raise ConfigError: all that is wrong.
         """
-        config, problems = self.config, _Problems()
+        config, problems = self.config, Problems()
+        # Reads of storage must not wait for zips that are being hashed: those have a thread each, and some are left.
+        self.reactor.suggestThreadPoolSize(config.go_get_workers + SPARE_THREADS)
         storage = await problems.caught(self._open, STORAGES, "StorageType", config.storage_type)
         self.index = await problems.caught(self._open, INDEXES, "IndexType", config.index_type)
         lock = await problems.caught(self._open, LOCKS, "SingleFlightType", config.single_flight_type)
@@ -114,12 +119,12 @@ class Assembly:
             gate = await problems.caught(self._gate_files)
             modes = await problems.caught(self._modes)
             databases = await problems.caught(parse_databases, config.sum_dbs)
-            self._fetching = await problems.caught(self._make_fetching)
+            self.fetching = await problems.caught(self._make_fetching)
         problems.raise_them()
         self.storage = MeteredStorage(storage, self.metrics, self.reactor) if self.metrics is not None else storage
-        if self._fetching is None:
+        if self.fetching is None:
             return
-        self._make_stash(self._fetching, lock)
+        self._make_stash(self.fetching, lock)
         if serving:
             self.listening = Listening(config.port, config.unix_socket, certificate)
             self._make_site(gate, modes, databases)
@@ -188,22 +193,22 @@ class Assembly:
 
     # -- the rooms behind the web
 
-    def _checksum_database(self, client: HttpClient, rules: UpstreamRules) -> IChecksumDatabase:
+    def _checksum_database(self, client: HttpClient, rules: UpstreamRules, authorize: Authorize) -> IChecksumDatabase:
         """What versions from upstream proxies are compared with: the database of C{GOSUMDB}, as go would."""
         try:
             database = Database.parse(rules.sumdb)
         except ValueError as error:
             raise ConfigError([f"GoBinaryEnvVars: GOSUMDB: {error}"]) from error
-        self.checksums = SumDBClient(self._source(database, client, rules))
+        self.checksums = SumDBClient(self._source(database, client, rules, authorize))
         return self.checksums
 
-    def _source(self, database: Database, client: HttpClient, rules: UpstreamRules) -> Source:
+    def _source(self, database: Database, client: HttpClient, rules: UpstreamRules, authorize: Authorize) -> Source:
         """@return: the one source of a database, whoever asks for it."""
         source = self._sources.get(database)
         if source is None:
             proxies = [proxy.url for proxy in rules.proxies]
             offline = self.config.network_mode == "offline"
-            reach = None if offline else Reach(database, proxies, client, self.reactor)
+            reach = None if offline else Reach(database, proxies, client, self.reactor, authorize=_headers(authorize))
             source = self._sources[database] = Source(database, self._sumdb_store, reach)
         return source
 
@@ -234,7 +239,7 @@ class Assembly:
         return FileZip(self.reactor, fetched.zip, fetched.zip.stat().st_size)
 
     def _make_site(self, load: Callable[[], Filter], modes: ReloadableModes, databases: Sequence[Database]) -> None:
-        config, metrics, fetching = self.config, self.metrics, self._fetching
+        config, metrics, fetching = self.config, self.metrics, self.fetching
         assert fetching is not None
         hook = None
         if config.validator_hook:
@@ -260,7 +265,8 @@ class Assembly:
             query_ttl=config.list_cache_ttl,
             looked_up=metrics.cache_lookup if metrics is not None else lambda kind, hit: None,
         )
-        sources = [self._source(database, fetching.http, fetching.rules) for database in databases]
+        reach = (fetching.http, fetching.rules, fetching.authorize)
+        sources = [self._source(database, *reach) for database in databases]
         self.site = make_site(
             reactor=self.reactor,
             settings=self._web_settings(),
@@ -290,9 +296,9 @@ class Assembly:
 
     def _watch(self) -> None:
         """Show what is under way in the metrics."""
-        if self.metrics is None or self._fetching is None:
+        if self.metrics is None or self.fetching is None:
             return
-        for name, pool in (("fetches", self._fetching.fetches), ("listings", self._fetching.listings)):
+        for name, pool in (("fetches", self.fetching.fetches), ("listings", self.fetching.listings)):
             self.metrics.gauge(f"athens_{name}_in_flight", f"Running {name}.", partial(getattr, pool, "in_flight"))
             self.metrics.gauge(f"athens_{name}_queued", f"Waiting {name}.", partial(getattr, pool, "queued"))
         watch = ReactorWatch(self.reactor, self.metrics)
@@ -300,6 +306,16 @@ class Assembly:
         self._services.append(watch)
 
     # -- while it runs
+
+    def unbuilt(self) -> list[str]:
+        """@return: the settings that are taken and mean nothing to this version, one line each."""
+        config = self.config
+        lines = []
+        if config.enable_pprof:
+            lines.append("EnablePprof: this version has no profiling listener; nothing listens on PprofPort")
+        if config.trace_exporter:
+            lines.append("TraceExporter: this version sends no traces")
+        return lines
 
     def healthy(self) -> bool:
         """@return: whether systemd's watchdog may be content; that it could ask shows that the reactor turns."""
@@ -319,19 +335,6 @@ class Assembly:
                 problems += error.problems
         return problems
 
-    async def check_sum(self, mv: ModuleVersion, found: str) -> None:
-        """
-        Compare the hash of a stored zip with the checksum database.
-
-        @raise ChecksumMismatch: they differ.
-        """
-        fetching = self._fetching
-        if self.checksums is None or fetching is None or matches_any(fetching.rules.no_sumdb, mv.path):
-            return
-        expected = (await self.checksums.checksums(mv)).zip
-        if found != expected:
-            raise ChecksumMismatch(f"the zip has {found}, the checksum database says {expected}")
-
     # -- stop
 
     async def finish(self) -> None:
@@ -347,8 +350,8 @@ class Assembly:
             self.site.abort()
         if hasattr(self, "stash"):
             self.stash.cancel()
-        if self._fetching is not None:
-            await self._fetching.close()
+        if self.fetching is not None:
+            await self.fetching.close()
         await self._sumdb_store.settle()
         for service in reversed(self._services):
             stopped = service.stopService()
@@ -361,25 +364,12 @@ def assemble(reactor: Any, config: Config, environ: Mapping[str, str]) -> Assemb
     return Assembly(reactor, config, environ)
 
 
-class _Problems:
-    """Collects what is wrong, so that an administrator sees all of it at once."""
+def _headers(authorize: Authorize) -> Callable[[str], Mapping[str, str]]:
+    def headers(url: str) -> Mapping[str, str]:
+        login = authorize(url)
+        return {} if login is None else {"Authorization": login.decode("ascii")}
 
-    def __init__(self) -> None:
-        self._found: list[str] = []
-
-    async def caught(self, work: Callable[..., Any], *arguments: Any) -> Any:
-        """@return: what C{work} gives, awaited if it has to be; C{None} if a L{ConfigError} was caught."""
-        try:
-            result = work(*arguments)
-            return await result if hasattr(result, "__await__") else result
-        except ConfigError as error:
-            self._found += error.problems
-            return None
-
-    def raise_them(self) -> None:
-        """@raise ConfigError: something was caught."""
-        if self._found:
-            raise ConfigError(self._found)
+    return headers
 
 
 def _read_text(path: Path) -> str:

@@ -35,7 +35,9 @@ from athens_tx.interfaces import IChecksumDatabase, IFetcher, ILister
 #: Seconds that go has, beyond its own limit, to end by itself before the whole fetch is cancelled.
 _GRACE = 5.0
 
-ChecksumDatabaseFor = Callable[[HttpClient, UpstreamRules], IChecksumDatabase | None]
+#: From a URL to the C{Authorization} that goes with it.
+Authorize = Callable[[str], bytes | None]
+ChecksumDatabaseFor = Callable[[HttpClient, UpstreamRules, Authorize], IChecksumDatabase | None]
 
 
 @attrs.frozen
@@ -72,6 +74,7 @@ class Fetching:
     @ivar http: the client that upstreams are asked by; others may use it too, until L{close}.
     @ivar fetches: the pool of fetches, C{listings} that of listings, for metrics.
     @ivar rules: C{GOPROXY} and the like, as go itself sees them.
+    @ivar authorize: the logins of C{.netrc}.
     @ivar go: what go said of itself.
     """
 
@@ -79,6 +82,7 @@ class Fetching:
     lister: ILister
     http: HttpClient
     rules: UpstreamRules
+    authorize: Authorize
     go: GoFacts
     fetches: Pool
     listings: Pool
@@ -102,19 +106,21 @@ async def make_fetching(
     reactor: Any,
     environ: Mapping[str, str],
     settings: FetchSettings,
-    checksum_database: ChecksumDatabaseFor = lambda client, rules: None,
+    checksum_database: ChecksumDatabaseFor = lambda client, rules, authorize: None,
 ) -> Fetching:
     """
     @param environ: the environment of the daemon.
-    @param checksum_database: makes what versions from upstream proxies are compared with, from the client and
-        C{GOSUMDB}, unless that is C{off}; go itself asks for those it fetches. It is asked for no module that
-        C{GONOSUMDB} names.
+    @param checksum_database: makes what versions from upstream proxies are compared with, from the client, C{GOSUMDB}
+        and the logins of C{.netrc}, unless that is C{off}; go itself asks for those it fetches. It is asked for no
+        module that C{GONOSUMDB} names.
     @raise ConfigError: a setting of these is wrong, a file can't be read, or there is no go that is fit.
     """
     parts = _Parts(reactor, environ, settings)
     try:
         await parts.open()
-        database = checksum_database(parts.client, parts.rules) if parts.rules.sumdb != "off" else None
+        database = None
+        if parts.rules.sumdb != "off":
+            database = checksum_database(parts.client, parts.rules, parts.authorize)
         return parts.fetching(database)
     except BaseException:
         await parts.close()
@@ -150,6 +156,7 @@ class _Parts:
         self._limits: list[Limits] = []
         self._cache: ModCache | None = None
         self.client = HttpClient(reactor, environ)
+        self.authorize: Authorize = self._credentials.authorization
 
     def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Deferred[Any]:
         return deferToThreadPool(self._reactor, self._reactor.getThreadPool(), function, *arguments)
@@ -188,6 +195,7 @@ class _Parts:
             lister=LimitedLister(ChainLister(rules, listers), listings),
             http=self.client,
             rules=rules,
+            authorize=self.authorize,
             go=self._facts,
             fetches=fetches.pool,
             listings=listings.pool,

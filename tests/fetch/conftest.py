@@ -40,7 +40,10 @@ async def make(tmp_path: Path) -> AsyncIterator[Make]:
             **more,
         }
         own = {"PATH": os.environ["PATH"], "HOME": str(home or tmp_path), **(environ or {})}
-        database = (lambda client, rules: checksums) if checksums is not None else (lambda client, rules: None)
+
+        def database(client: object, rules: object, authorize: object) -> Any:
+            return checksums
+
         fetching = await make_fetching(reactor, own, FetchSettings(**values), database)
         made.append(fetching)
         return fetching
