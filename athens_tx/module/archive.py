@@ -22,6 +22,8 @@ from athens_tx.module.escape import shown
 #: How many entries a module zip may have: with 500 MiB in all, files of less than 2 KB on average.
 MAX_ENTRIES = 300_000
 
+#: For C{open}: entries lie side by side, so one read brings many.
+BUFFER = 256 * 1024
 _CHUNK = 256 << 10
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x1

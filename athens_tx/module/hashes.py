@@ -9,7 +9,7 @@ from os import PathLike
 from typing import BinaryIO
 
 from athens_tx.errors import BadUpstream
-from athens_tx.module.archive import Archive, Entry
+from athens_tx.module.archive import BUFFER, Archive, Entry
 
 
 def hash_mod(mod: bytes) -> str:
@@ -26,7 +26,7 @@ def hash_zip(zip: PathLike[str] | str | BinaryIO) -> str:
     @raise BadUpstream: it is not a whole zip file.
     """
     if isinstance(zip, (str, PathLike)):
-        with open(zip, "rb") as file:
+        with open(zip, "rb", buffering=BUFFER) as file:
             return hash_zip(file)
     archive = Archive(zip)
     return summary((entry.name, entry_digest(archive, entry)) for entry in archive.entries)

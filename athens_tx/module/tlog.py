@@ -23,6 +23,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import TypeAlias
 
 import attrs
@@ -285,6 +286,7 @@ def _proven_hashes(
     return [read(node) for node in nodes]
 
 
+@lru_cache(maxsize=512)  # the tiles near the root are the same in every proof; at most 4 MiB
 def _subtree_hash(data: bytes) -> bytes:
     """@return: the hash over a power of two of hashes that lie side by side."""
     hashes = [data[at : at + HASH_SIZE] for at in range(0, len(data), HASH_SIZE)]

@@ -12,7 +12,7 @@ import re
 from os import PathLike
 
 from athens_tx.errors import BadUpstream
-from athens_tx.module.archive import Archive, Entry
+from athens_tx.module.archive import BUFFER, Archive, Entry
 from athens_tx.module.escape import shown
 from athens_tx.module.gomod import MAX_GO_MOD, check_mod, synthesize
 from athens_tx.module.hashes import entry_digest, summary
@@ -45,7 +45,7 @@ def inspect_zip(zip: PathLike[str] | str, mv: ModuleVersion, mod: bytes, max_siz
         (one without a go.mod needs the one that the go command makes up).
     """
     check_mod(mod)
-    with open(zip, "rb") as file:
+    with open(zip, "rb", buffering=BUFFER) as file:
         archive = Archive(file)
         if archive.size > max_size:
             raise BadUpstream(f"the zip file has {archive.size} bytes, more than {max_size}")
