@@ -23,7 +23,7 @@ from athens_tx.module.escape import shown
 MAX_ENTRIES = 300_000
 
 #: For C{open}: entries lie side by side, so one read brings many.
-BUFFER = 256 * 1024
+BUFFER = 256 << 10
 _CHUNK = 256 << 10
 _STORED, _DEFLATED = 0, 8
 _ENCRYPTED = 0x1
