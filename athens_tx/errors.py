@@ -18,7 +18,10 @@ class AthensError(Exception):
 
     @ivar detail: more for the log, never for a client: stderr of a command, a URL, a path.
     @ivar retry_after: seconds after which asking again may help; C{None} where waiting does not help.
+    @ivar origin: of whom was asked in vain, C{upstream} or C{go}; empty where nobody was. For metrics.
     """
+
+    origin: str = ""
 
     def __init__(self, message: str, *, detail: str = "", retry_after: int | None = None) -> None:
         super().__init__(message)

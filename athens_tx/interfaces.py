@@ -158,11 +158,13 @@ class Listing:
     @ivar versions: tagged versions in ascending semver order, without pseudo-versions and retracted ones.
     @ivar latest: the version that C{@latest} means; may be a pseudo-version.
     @ivar time: its time, RFC 3339 in UTC with C{Z}.
+    @ivar origin: who said so: C{upstream}, C{go}, or C{memory} for what was remembered; empty where it is not known.
     """
 
     versions: Sequence[str]
     latest: str
     time: str
+    origin: str = ""
 
 
 class ILister(Interface):

@@ -70,7 +70,7 @@ class Protocol:
         stored, listing = await self._both(path)
         if isinstance(listing, Listing):
             here = [version for version in stored if not is_pseudo(version) and version not in set(listing.versions)]
-            return self._list_answer(path, [*listing.versions, *here], "upstream")
+            return self._list_answer(path, [*listing.versions, *here], listing.origin)
         if isinstance(listing, RepositoryGone) and stored:
             releases = [version for version in stored if not is_pseudo(version)]
             return self._list_answer(path, releases or stored, "storage")
@@ -89,7 +89,7 @@ class Protocol:
                 raise
             return await self._latest_stored(path, error)
         if self._listed(path, listing.latest):
-            return Answer(_latest(listing.latest, listing.time), "upstream")
+            return Answer(_latest(listing.latest, listing.time), listing.origin)
         other = best([version for version in listing.versions if self._listed(path, version)])
         if other is None:
             raise NotFound(f"{path}: the filter leaves no version")

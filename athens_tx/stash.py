@@ -199,7 +199,7 @@ class Stash:
             fetched = await self._fetcher.fetch(mv, lambda files: flight.files.land(Stashed(files, "upstream")))
             kind, result = fetched.origin, "success"
         except AthensError as error:
-            result = type(error).__name__
+            kind, result = error.origin or kind, type(error).__name__
             raise
         except CancelledError:
             result = "cancelled"

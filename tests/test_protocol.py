@@ -101,7 +101,7 @@ class World:
             check.successResultOf(Deferred.fromCoroutine(saving))
 
     def upstream(self, *versions: str, latest: str = "") -> None:
-        self.listing = Listing(versions, latest or versions[-1], "2021-01-01T00:00:00Z")
+        self.listing = Listing(versions, latest or versions[-1], "2021-01-01T00:00:00Z", "go")
 
     def ask(self, question: str, *arguments: Any, **options: Any) -> Any:
         answer = Deferred.fromCoroutine(getattr(self.protocol, question)(*arguments, **options))
@@ -187,6 +187,14 @@ def test_a_storage_in_trouble_fails_the_list_and_leaves_nobody_waiting() -> None
     world.protocol._lister.listing = wait
     assert world.list() is StorageUnavailable
     assert left == [slow]  # our wait was cancelled
+
+
+def test_lists_say_where_they_come_from() -> None:
+    world = make()
+    world.upstream("v1.0.0")
+    assert [world.ask("list", PATH).source, world.ask("latest", PATH).source] == ["go", "go"]
+    world.store("v1.0.0")
+    assert world.ask("list", PATH, fetch=False).source == "storage"
 
 
 def test_the_filter_thins_lists_and_latest() -> None:

@@ -118,6 +118,14 @@ def test_a_zip_that_turns_out_bad_stores_nothing_though_the_small_files_were_giv
     assert world.metrics == [("unknown", "BadUpstream")]
 
 
+def test_a_failed_fetch_counts_for_the_one_who_was_asked(world: World) -> None:
+    asked, error = world.files(), NotFound("gone")
+    error.origin = "go"
+    world.fetcher.fail(error)
+    check.failureResultOf(asked, NotFound)
+    assert world.metrics == [("go", "NotFound")]
+
+
 def test_a_branch_is_stored_under_its_canonical_version_only(world: World) -> None:
     whole = world.whole(BRANCH)
     world.fetcher.succeed()

@@ -97,7 +97,8 @@ class CachedLister:
         else:
             self._failed.forget(path)
             size = 200 + len(path) + sum(64 + len(version) for version in result.versions)
-            self._kept.put(path, _Kept(result, self._clock.seconds()), size)
+            remembered = attrs.evolve(result, origin="memory")
+            self._kept.put(path, _Kept(remembered, self._clock.seconds()), size)
         self._flights.pop(path).land(result)
 
     def _remember_failure(self, failure: Failure, path: str) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from zope.interface import implementer
 
@@ -30,8 +31,9 @@ class _Chain(Generic[Source]):
         self._rules = rules
         self._sources: Mapping[str, Source] = sources
 
-    async def first(self, path: str, ask: Callable[[Source], Awaitable[T]]) -> T:
+    async def first(self, path: str, ask: Callable[[Source, str], Awaitable[T]]) -> T:
         """
+        @param ask: told whom to ask, and whether that is C{upstream} or C{go}.
         @return: the first answer.
         @raise AthensError: the most telling failure: that of C{direct}, or the last that is not C{NotFound}, or the
             last.
@@ -43,7 +45,7 @@ class _Chain(Generic[Source]):
                 failure: AthensError = NotFound(f"{path}: module lookup disabled by GOPROXY=off")
             else:
                 try:
-                    return await ask(self._sources[proxy.url])
+                    return await self._ask(proxy, ask)
                 except ChecksumMismatch:
                     raise  # nobody else's word is taken for a module that somebody tampered with
                 except (NotFound, FetchFailed, RateLimited) as error:
@@ -56,6 +58,14 @@ class _Chain(Generic[Source]):
                 break
         assert best is not None, "a list of proxies is never empty"
         raise best[1]
+
+    async def _ask(self, proxy: Proxy, ask: Callable[[Source, str], Awaitable[T]]) -> T:
+        origin = "go" if proxy.url == "direct" else "upstream"
+        try:
+            return await ask(self._sources[proxy.url], origin)
+        except AthensError as error:
+            error.origin = origin
+            raise
 
 
 @implementer(IFetcher)
@@ -75,7 +85,7 @@ class ChainFetcher:
                 told.append(files)
                 known(files)
 
-        return await self._chain.first(mv.path, lambda source: source.fetch(mv, once))
+        return await self._chain.first(mv.path, lambda source, _: source.fetch(mv, once))
 
 
 @implementer(ILister)
@@ -88,7 +98,11 @@ class ChainLister:
 
     async def listing(self, path: str) -> Listing:
         """See L{ILister.listing}."""
-        return await self._chain.first(path, lambda source: source.listing(path))
+
+        async def ask(source: ILister, origin: str) -> Listing:
+            return attrs.evolve(await source.listing(path), origin=origin)
+
+        return await self._chain.first(path, ask)
 
 
 class Limits:

@@ -21,11 +21,13 @@ class MeteredLister:
     async def listing(self, path: str) -> Listing:
         """See L{ILister.listing}."""
         began = self._clock.seconds()
-        error: BaseException | None = None
+        kind, error = "", None
         try:
-            return await self._lister.listing(path)
+            listing = await self._lister.listing(path)
+            kind = listing.origin
+            return listing
         except BaseException as raised:
-            error = raised
+            kind, error = getattr(raised, "origin", ""), raised
             raise
         finally:
-            self._metrics.listing("unknown", outcome(error), max(0.0, self._clock.seconds() - began))
+            self._metrics.listing(kind or "unknown", outcome(error), max(0.0, self._clock.seconds() - began))

@@ -28,7 +28,9 @@ class _Node:
     line: int = 0
     below: dict[str, _Node] = attrs.Factory(dict)
 
-    def applies(self, version: str | None) -> bool:
+    def applies(self, version: str | None, thinned: bool) -> bool:
+        if version is None and thinned and self.rule is Rule.EXCLUDE:
+            return not self.versions
         return version is None or not self.versions or any(item.matches(version) for item in self.versions)
 
 
@@ -68,10 +70,12 @@ class Filter:
             raise ConfigError(problems)
         return rules
 
-    def rule(self, path: str, version: str | None) -> Rule:
+    def rule(self, path: str, version: str | None, *, thinned: bool = False) -> Rule:
         """
         @param path: the module path, unescaped.
         @param version: C{None} asks for the module as a whole (list, latest): version lists then fit always.
+        @param thinned: what is excluded will be left out of the list, so a rule that excludes only some versions does
+            not exclude the module.
         """
         node = self._root
         found = node.rule
@@ -80,7 +84,7 @@ class Filter:
             if below is None:
                 break
             node = below
-            if node.rule is not None and node.applies(version):
+            if node.rule is not None and node.applies(version, thinned):
                 found = node.rule
         return found or Rule.INCLUDE
 

@@ -94,7 +94,7 @@ class Gate:
 
     async def admit(self, path: str, version: str | None) -> None:
         """See L{IGate.admit}."""
-        rule = self._filter.rule(path, version)
+        rule = self._filter.rule(path, version, thinned=self._filter_lists)
         if rule is Rule.EXCLUDE:
             raise Refused(f"the filter excludes {path}" + (f"@{version}" if version is not None else ""))
         if rule is Rule.DIRECT:

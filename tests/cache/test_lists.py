@@ -27,7 +27,7 @@ class HeldLister:
         return await self.asked[-1]
 
     def answer(self, *versions: str) -> None:
-        self.asked[-1].callback(Listing(versions, versions[-1], "2020-01-01T00:00:00Z"))
+        self.asked[-1].callback(Listing(versions, versions[-1], "2020-01-01T00:00:00Z", "upstream"))
 
     def fail(self, error: Exception) -> None:
         self.asked[-1].errback(error)
@@ -63,6 +63,16 @@ def test_many_who_ask_at_once_ask_upstream_once(lists: Lists) -> None:
     lists.upstream.answer("v1.0.0")
     assert [check.successResultOf(one).versions for one in asking] == [("v1.0.0",)] * 5
     assert len(lists.upstream.asked) == 1
+
+
+def test_what_comes_from_memory_says_so(lists: Lists) -> None:
+    asking = lists.ask()
+    lists.upstream.answer("v1.0.0")
+    assert [check.successResultOf(one).origin for one in (asking, lists.ask())] == ["upstream", "memory"]
+    lists.clock.advance(3600)
+    old = lists.ask()
+    lists.upstream.fail(UpstreamUnreachable("down"))
+    assert check.successResultOf(old).origin == "memory"
 
 
 def test_one_who_leaves_takes_nothing_away(lists: Lists) -> None:

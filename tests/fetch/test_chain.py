@@ -107,6 +107,24 @@ async def test_the_rules_of_goproxy(
     assert len(known) == min(1, len(asked))  # at most once, whoever is asked afterwards
 
 
+@pytest.mark.parametrize(("goproxy", "origin"), [(A, "upstream"), (f"{A},direct", "go"), ("off", "")])
+@pytest_twisted.ensureDeferred
+async def test_an_answer_and_a_failure_say_who_was_asked(goproxy: str, origin: str) -> None:
+    rules = UpstreamRules(parse_goproxy(goproxy))
+    failing = {A: Source(A, NotFound("gone")), "direct": Source("direct", NotFound("gone"))}
+    for ask in (
+        lambda: ChainFetcher(rules, failing).fetch(MV, lambda files: None),  # type: ignore[arg-type]
+        lambda: ChainLister(rules, failing).listing(MV.path),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(NotFound) as caught:
+            await ask()
+        assert caught.value.origin == origin
+    if origin:
+        last = "direct" if origin == "go" else A
+        answering = {**failing, last: Source(last)}
+        assert (await ChainLister(rules, answering).listing(MV.path)).origin == origin  # type: ignore[arg-type]
+
+
 @pytest_twisted.ensureDeferred
 async def test_private_modules_are_fetched_directly_even_with_off() -> None:
     order: list[str] = []

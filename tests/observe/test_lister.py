@@ -36,11 +36,11 @@ def test_a_listing_is_passed_on_and_timed():
     behind, metrics, clock = Behind(), Metrics(), Clock()
     asking = Deferred.fromCoroutine(MeteredLister(behind, metrics, clock).listing("rsc.io/quote"))
     clock.advance(1.5)
-    listing = Listing(("v1.0.0",), "v1.0.0", "2024-01-01T00:00:00Z")
+    listing = Listing(("v1.0.0",), "v1.0.0", "2024-01-01T00:00:00Z", "go")
     behind.answer.callback(listing)
     assert SynchronousTestCase().successResultOf(asking) is listing
-    assert value(metrics, "athens_listings_total", kind="unknown", result="success") == 1
-    assert value(metrics, "athens_listing_duration_seconds_sum", kind="unknown") == 1.5
+    assert value(metrics, "athens_listings_total", kind="go", result="success") == 1
+    assert value(metrics, "athens_listing_duration_seconds_sum", kind="go") == 1.5
 
 
 @pytest.mark.parametrize(
@@ -59,3 +59,12 @@ def test_no_failure_passes_for_a_success(error, result):
     assert SynchronousTestCase().failureResultOf(asking).value is error
     assert value(metrics, "athens_listings_total", kind="unknown", result=result) == 1
     assert value(metrics, "athens_listings_total", kind="unknown", result="success") is None
+
+
+def test_a_failure_counts_for_the_one_who_was_asked():
+    behind, metrics, error = Behind(), Metrics(), NotFound("x")
+    error.origin = "upstream"
+    asking = Deferred.fromCoroutine(MeteredLister(behind, metrics, Clock()).listing("rsc.io/quote"))
+    behind.answer.errback(error)
+    SynchronousTestCase().failureResultOf(asking, NotFound)
+    assert value(metrics, "athens_listings_total", kind="upstream", result="NotFound") == 1

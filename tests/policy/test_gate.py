@@ -90,6 +90,23 @@ def test_lists_are_thinned_only_on_request() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_list_that_is_thinned_is_refused_only_with_all_its_versions() -> None:
+    text = "- a.b/some v1.1.0\n- a.b/all\n- a.b/all/inner v1\n+ a.b/all/kept v1\n"
+    for thinned, refused in ((False, ["some", "all", "all/inner"]), (True, ["all", "all/inner"])):
+        ours = gate(text, filter_lists=thinned)
+        found = []
+        for name in ("some", "all", "all/inner", "all/kept", "other"):
+            try:
+                await ours.admit(f"a.b/{name}", None)
+            except Refused:
+                found.append(name)
+        assert found == refused
+    with pytest.raises(Refused):
+        await ours.admit("a.b/some", "v1.1.0")
+    assert (ours.listed("a.b/some", "v1.1.0"), ours.listed("a.b/some", "v1.0.0")) == (False, True)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_good_new_filter_is_taken_and_a_bad_one_is_not(tmp_path: Path, logged: list[dict[str, Any]]) -> None:
     file = tmp_path / "filter"
     file.write_text("- a.b/c\n")
