@@ -33,6 +33,7 @@ from athens_tx.storage.body import FileSink
 #: What go takes as the longest list; one of ours is far below.
 MAX_LIST = 64 * 1024 * 1024
 _MAX_SAID = 300
+_MAX_BODY = 2000
 _MOST_WAIT = 3600
 
 
@@ -124,11 +125,13 @@ class ProxyFiles:
 
     def _refusal(self, got: Response, path: str, version: str) -> AthensError:
         """@return: what an answer that is not 200 means."""
-        first = got.body.decode("utf-8", "replace").strip().partition("\n")[0]
+        body = got.body.decode("utf-8", "replace").strip()
         kind = (got.header("Content-Type") or "text/plain").startswith("text/plain")
-        said = self._scrubber.public(first)[:_MAX_SAID] if kind else ""
+        # What a server in trouble says of itself is for the log; what it says of the module is for the client.
+        first = body.partition("\n")[0] if kind and got.status in (403, 404, 410) else ""
+        said = self._scrubber.public(first)[:_MAX_SAID]
         text = f"{_subject(path, version)}: upstream answered {got.status}" + (f": {said}" if said else "")
-        detail = f"{masked(got.url)}: {got.status}"
+        detail = f"{masked(got.url)}: {got.status}" + (f": {self._scrubber.detail(body[:_MAX_BODY])}" if body else "")
         if got.status in (404, 410):
             return NotFound(text, detail=detail)
         if got.status in (401, 403, 407):

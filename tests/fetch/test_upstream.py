@@ -171,11 +171,14 @@ async def test_statuses(make: Make, upstream: Upstream, tmp_path: Path, status: 
     fetching = await make(*through(upstream))
     for end in (".info", ".mod", ".zip"):
         upstream.troubles.clear()
-        upstream.troubles[end] = Trouble(status=status, text=b"" if status == 204 else b"sorry /srv/a/b\nmore")
+        text = b"" if status == 204 else b"sorry /srv/a/b\nmore"
+        upstream.troubles[end] = Trouble(status=status, text=text, headers={"Content-Type": "text/plain"})
         error = await refused(fetch(fetching), kind)
         assert str(error).startswith(f"{MV}: upstream answered {status}")
         assert "/srv" not in str(error)
         assert "more" not in str(error)
+        assert ("sorry" in str(error)) is (status in (403, 404, 410))
+        assert ("more" in error.detail) is (status != 204)
         assert upstream.total(end) >= 1
     upstream.troubles["@v/list"] = Trouble(status=status)
     await refused(fetching.lister.listing(LIB), kind)

@@ -53,6 +53,12 @@ def test_what_is_no_secret_stays(text):
         ("https://b.example/x?sv=1&sig=a%2Bb", f"https://b.example/x?sv=1&sig={MASK}"),
         ("Authorization: Basic YTpi", f"Authorization: {MASK}"),
         ("{'authorization': 'Bearer abc.def'}", f"{{'authorization': '{MASK}'}}"),
+        ("user=adm password=hunter2 x=y", f"user=adm password={MASK} x=y"),
+        ('PGPASSWORD="hun ter" AWS_SECRET_ACCESS_KEY=a+b/c', f"PGPASSWORD={MASK} AWS_SECRET_ACCESS_KEY={MASK}"),
+        ('{"token": "abc", "a": 1}', f'{{"token": {MASK}, "a": 1}}'),
+        ("https://b.example/x?password=p&y=1", f"https://b.example/x?password={MASK}&y=1"),
+        ("bad github_pat_11AB_cd, ghp_0123456789 and glpat-abcd-ef", f"bad {MASK}, {MASK} and {MASK}"),
+        ("AKIAIOSFODNN7EXAMPLE eyJhbGciOiJI.eyJzdWIi.c2ln", f"{MASK} {MASK}"),
     ],
 )
 def test_signatures_and_authorizations_are_masked(text, seen):
@@ -98,6 +104,12 @@ def test_no_userinfo_survives(before, userinfo):
         ("://a:b" + "@" * 200) * 200,
         "?sig=" * 10000,
         "authorization" + " " * 50000,
+        "://a:" * 60 + "@" + "x" * 1_000_000 + "@",
+        "password=" * 100_000,
+        "password-" * 100_000,
+        'token="' + "x" * 1_000_000,
+        "eyJ" * 300_000,
+        "eyJaaaaaaaaa." * 70_000,
     ],
 )
 def test_a_hostile_text_costs_no_more_than_its_length(hostile):

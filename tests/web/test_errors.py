@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.logger import LogLevel
 
 from athens_tx import errors
+from athens_tx.observe.redact import redact
 from athens_tx.storage.body import BytesZip
+from athens_tx.web import errors as web_errors
 from athens_tx.web.errors import MAX_TEXT, scrub
 
 LIB = "/github.com/acme/lib"
@@ -29,7 +32,32 @@ ALL = ("@v/list", "@latest", "@v/v1.0.0.info", "@v/v1.0.0.mod", "@v/v1.0.0.zip")
         ('Get "https://git.corp.test/x": no', 'Get "(a URL)": no'),
         ("dial tcp 10.1.2.3:443: refused", "dial tcp (an address): refused"),
         ("dial tcp [fd00::1]:443: refused", "dial tcp (an address): refused"),
-        ("lookup x on 10.1.2.3: no", "lookup x on (an address): no"),
+        ("lookup x on 10.1.2.3: no", "lookup (a host) on (an address): no"),
+        ("at fd00::1, ::1 and 2001:db8:0:0:0:0:0:1.", "at (an address), (an address) and (an address)."),
+        ("at 12:30:45, h1:abc, std::x, exit status 128: no", "at 12:30:45, h1:abc, std::x, exit status 128: no"),
+        ("dial tcp [::1%eth0]:443 and ::ffff:10.0.0.1", "dial tcp (an address) and (an address)"),
+        ("clone git@git.corp.internal:team/repo.git failed", "clone (a login) failed"),
+        ("git@git.corp.internal: Permission denied (publickey).", "(a login): Permission denied (publickey)."),
+        ("git@intern:team/repo: no", "(a login) no"),
+        ("with adm:hunter2@host/path and adm:p/w@db.corp.test:5432/x", "with (a login) and (a login)"),
+        ("ssh: Could not resolve hostname git.corp.internal: none", "ssh: Could not resolve hostname (a host): none"),
+        ("Could not resolve host: intern", "Could not resolve host: (a host)"),
+        ("ssh: connect to host git.corp port 22: refused", "ssh: connect to host (a host) port 22: refused"),
+        ("Failed to connect to git port 443", "Failed to connect to (a host) port 443"),
+        ("Connection closed by git.corp.test port 22", "Connection closed by (a host) port 22"),
+        ("Connection reset by peer", "Connection reset by peer"),
+        ("dial tcp: lookup git.corp.internal: no such host", "dial tcp: lookup (a host): no such host"),
+        ("dial tcp git.corp.test:443: refused", "dial tcp (a host): refused"),
+        ("valid for a.corp.test, b.corp.test, not c.corp.test", "valid for (a host)"),
+        ("module lookup disabled by GOPROXY=off", "module lookup disabled by GOPROXY=off"),
+        ("lookup github.com/acme/lib@v1.0.0: none", "lookup github.com/acme/lib@v1.0.0: none"),
+        ("db.corp.internal:5432 user=adm password=hunter2", "(a host) user=adm password=***"),
+        ("at db.corp.internal, localhost:3000", "at (a host), (a host)"),
+        ("go.mod:12: bad, lib/a.go:100:2: bad", "go.mod:12: bad, lib/a.go:100:2: bad"),
+        ("git.corp.internal/team/lib@v1.0.0: none", "git.corp.internal/team/lib@v1.0.0: none"),
+        ("example.com@v1.0.0: none, foo@latest: none", "example.com@v1.0.0: none, foo@latest: none"),
+        ("acme.test/a/b@release.1:x: none", "acme.test/a/b@release.1:x: none"),
+        ("token ghp_abcdefgh0123 refused", "token *** refused"),
         ("version v1.2.3 or v1.2.3-0.20240102030405-abc", "version v1.2.3 or v1.2.3-0.20240102030405-abc"),
         ("either/or", "either/or"),
     ],
@@ -41,6 +69,24 @@ def test_a_text_that_leaves_the_house(text: str, clean: str) -> None:
 @pytest.mark.parametrize("text", ["x" * 100_000, "\u00e9" * 100_000, "/" * 100_000, "1." * 50_000, "a://" * 50_000])
 def test_a_long_text_is_cut(text: str) -> None:
     assert len(scrub(text).encode()) <= MAX_TEXT
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        *("[:", "a@", "a:", "a.a", "1.1.1.1", "::", "a::", "lookup ", "lookup a.", "valid for a.b, ", "://a:b@"),
+        *("a.b:12/", "x ", "-", "a.b@c.d:", "password=", '"token":"', "eyJ", "ghp_", "/a", "localhost:", "internal."),
+    ],
+)
+@pytest.mark.timeout(20)
+def test_no_text_takes_long(piece: str) -> None:
+    """All patterns over what is far longer than the beginning that L{scrub} itself looks at."""
+    text = piece * (2**18 // len(piece))
+    for end in ("", "@", "\x00"):
+        redact(text + end)
+        for name, pattern in vars(web_errors).items():
+            if isinstance(pattern, re.Pattern):
+                assert isinstance(pattern.sub("", text + end), str), name
 
 
 @pytest.mark.parametrize(
@@ -82,8 +128,11 @@ async def test_a_failure_has_its_status_and_one_line(
         assert got.headers["cache-control"] == "no-cache, no-store, must-revalidate"
         assert got.headers.get("retry-after") == (None if error.retry_after is None else str(error.retry_after))
         (event,) = [event for event in logged if event.get("detail")]
-        expected = status in (403, 404) or (status == 504 and kind in ("@v/list", "@latest"))
-        assert event["log_level"] is (LogLevel.info if expected else LogLevel.error)
+        expected = status in (400, 403, 404) or (status == 504 and kind in ("@v/list", "@latest"))
+        level = LogLevel.info if expected else LogLevel.error
+        if isinstance(error, errors.UpstreamForbidden | errors.UpstreamUnreachable):
+            level = LogLevel.warn
+        assert event["log_level"] is level
         assert (event["module"], event["detail"]) == ("github.com/acme/lib", "for the log only")
         assert event["version"] == ("" if kind in ALL[:2] else "v1.0.0")
         head = await server.ask(f"{LIB}/{kind}", "HEAD")
