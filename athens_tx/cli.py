@@ -57,16 +57,25 @@ def serve(file: str, strict: bool) -> None:
 @click.option("--strict", is_flag=True, help="Take warnings for errors.")
 @json_option
 def check_config(file: str, strict: bool, as_json: bool) -> None:
-    """Check the settings and print what is in effect, each value with its origin; secrets are masked."""
+    """
+    Check the settings, and the files they name, and print what is in effect, each value with its origin.
+
+    Secrets are masked; nobody is asked over the network.
+    """
     from athens_tx.config import as_json as in_json
     from athens_tx.config import as_toml
+    from athens_tx.preflight import local_problems
     from athens_tx.twistd import read_settings
 
     try:
         loaded = read_settings(file, os.environ, strict=strict)
     except ConfigError as error:
         _fail_with(error.problems, as_json)
-    for warning in loaded.warnings:
+    problems, doubts = local_problems(loaded.config, os.environ)
+    warnings = [*loaded.warnings, *doubts]
+    if problems or (strict and doubts):
+        _fail_with([*problems, *(f"warning: {warning}" for warning in warnings)], as_json)
+    for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(in_json(loaded) if as_json else as_toml(loaded), nl=False)
 

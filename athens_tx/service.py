@@ -132,10 +132,7 @@ class Assembly:
 
     async def _open(self, kinds: Mapping[str, Callable[[Any, Config], Any]], setting: str, kind: str) -> Any:
         """Start the backend that a setting names."""
-        if kind not in kinds:
-            known = ", ".join(name for name in kinds if name)
-            raise ConfigError([f"{setting} {kind}: this version has no such backend yet; it has {known}"])
-        service = kinds[kind](self.reactor, self.config)
+        service = backend(kinds, setting, kind)(self.reactor, self.config)
         service.startService()
         self._services.append(service)
         # What has to connect says so by a Deferred; a Service's own startService gives none.
@@ -155,7 +152,7 @@ class Assembly:
         config = self.config
 
         def load() -> Filter:
-            read, exact = _read_text, config.filter_exact_versions
+            read, exact = read_text, config.filter_exact_versions
             return load_filter(config.filter_file, config.global_endpoint, exact=exact, read=read)
 
         load()
@@ -164,7 +161,7 @@ class Assembly:
     def _modes(self) -> ReloadableModes:
         config = self.config
         modes = ReloadableModes(
-            self.reactor, lambda: DownloadModes.parse(config.download_mode, config.download_url, read=_read_text)
+            self.reactor, lambda: DownloadModes.parse(config.download_mode, config.download_url, read=read_text)
         )
         self._reloads.append(modes.reload)
         return modes
@@ -186,6 +183,7 @@ class Assembly:
             no_sum_patterns=config.no_sum_patterns,
             go_mod_cache_limit=config.go_mod_cache_limit,
             max_zip_size=config.max_zip_size,
+            offline=config.network_mode == "offline",
         )
         fetching = await make_fetching(self.reactor, self._environ, settings, self._checksum_database)
         self._reloads.append(fetching.reload_credentials)
@@ -309,13 +307,7 @@ class Assembly:
 
     def unbuilt(self) -> list[str]:
         """@return: the settings that are taken and mean nothing to this version, one line each."""
-        config = self.config
-        lines = []
-        if config.enable_pprof:
-            lines.append("EnablePprof: this version has no profiling listener; nothing listens on PprofPort")
-        if config.trace_exporter:
-            lines.append("TraceExporter: this version sends no traces")
-        return lines
+        return unbuilt(self.config)
 
     def healthy(self) -> bool:
         """@return: whether systemd's watchdog may be content; that it could ask shows that the reactor turns."""
@@ -364,16 +356,39 @@ def assemble(reactor: Any, config: Config, environ: Mapping[str, str]) -> Assemb
     return Assembly(reactor, config, environ)
 
 
+def backend(kinds: Mapping[str, Callable[[Any, Config], Any]], setting: str, kind: str) -> Callable[[Any, Config], Any]:
+    """
+    @param kinds: L{STORAGES}, L{INDEXES} or L{LOCKS}; C{setting} is what chooses among them, C{kind} its value.
+    @return: what makes the backend.
+    @raise ConfigError: there is none of this kind.
+    """
+    if kind not in kinds:
+        known = ", ".join(name for name in kinds if name)
+        raise ConfigError([f"{setting} {kind}: this version has no such backend yet; it has {known}"])
+    return kinds[kind]
+
+
+def unbuilt(config: Config) -> list[str]:
+    """@return: the settings that are taken and mean nothing to this version, one line each."""
+    lines = []
+    if config.enable_pprof:
+        lines.append("EnablePprof: this version has no profiling listener; nothing listens on PprofPort")
+    if config.trace_exporter:
+        lines.append("TraceExporter: this version sends no traces")
+    return lines
+
+
+def read_text(path: Path) -> str:
+    """@return: the text of a file of the policy."""
+    return path.read_text("utf-8")
+
+
 def _headers(authorize: Authorize) -> Callable[[str], Mapping[str, str]]:
     def headers(url: str) -> Mapping[str, str]:
         login = authorize(url)
         return {} if login is None else {"Authorization": login.decode("ascii")}
 
     return headers
-
-
-def _read_text(path: Path) -> str:
-    return path.read_text("utf-8")
 
 
 def _async(function: Callable[[], object]) -> Callable[[], Awaitable[object]]:

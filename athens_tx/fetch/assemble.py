@@ -23,6 +23,7 @@ from athens_tx.fetch.credentials import Credentials
 from athens_tx.fetch.environment import GoEnvironment, GoFacts, UpstreamRules, ask_go, find_go
 from athens_tx.fetch.go import Go, GoFetcher, GoLister
 from athens_tx.fetch.modcache import ModCache
+from athens_tx.fetch.offline import Offline
 from athens_tx.fetch.outcome import Scrubber
 from athens_tx.fetch.pool import Pool
 from athens_tx.fetch.process import ProcessRunner
@@ -48,6 +49,7 @@ class FetchSettings:
     @ivar timeout: seconds for a listing; C{stash_timeout} for a fetch.
     @ivar go_get_workers: how many fetches run at once; C{protocol_workers} how many listings.
     @ivar fetch_queue_limit: how many of each may wait.
+    @ivar offline: nothing is fetched or listed, and no go command is needed.
     """
 
     go_binary: str = "go"
@@ -64,6 +66,7 @@ class FetchSettings:
     no_sum_patterns: Sequence[str] = ()
     go_mod_cache_limit: int = 10 << 30
     max_zip_size: int = 500 << 20
+    offline: bool = False
 
 
 @attrs.frozen
@@ -75,7 +78,7 @@ class Fetching:
     @ivar fetches: the pool of fetches, C{listings} that of listings, for metrics.
     @ivar rules: C{GOPROXY} and the like, as go itself sees them.
     @ivar authorize: the logins of C{.netrc}.
-    @ivar go: what go said of itself.
+    @ivar go: what go said of itself; nothing where it was not asked, since nothing is fetched.
     """
 
     fetcher: IFetcher
@@ -133,10 +136,10 @@ class _Parts:
     def __init__(self, reactor: Any, environ: Mapping[str, str], settings: FetchSettings) -> None:
         self._reactor = reactor
         self._settings = settings
-        self._program = find_go(settings.go_binary, environ)
+        self._program = "" if settings.offline else find_go(settings.go_binary, environ)
         self._runner = ProcessRunner(reactor)
         self._work = WorkDirectory(settings.go_get_dir)
-        variables = dict(item.partition("=")[::2] for item in settings.go_binary_env_vars)
+        self._variables = variables = dict(item.partition("=")[::2] for item in settings.go_binary_env_vars)
         self._credentials = Credentials(
             {**environ, **variables},
             lambda: self._work.home,
@@ -165,12 +168,20 @@ class _Parts:
         """Take the directories, put the credentials in place, and ask go what it is."""
         await self._in_thread(self._work.open)
         await self._in_thread(self._credentials.load)
+        if self._settings.offline:
+            self._facts, self.rules = GoFacts("", {}), self._offline_rules()
+            return
         folder = await self._in_thread(self._work.stage)
         try:
             self._facts = await ask_go(self._runner, self._program, self._environment, folder)
         finally:
             await self._in_thread(remove_tree, folder)
         self.rules = UpstreamRules.from_env(self._facts.env)
+
+    def _offline_rules(self) -> UpstreamRules:
+        """@return: what go would say of the checksum database, whose answers of before are still good, and no proxy."""
+        usual = {"GOSUMDB": "sum.golang.org", "GONOSUMDB": ",".join(self._settings.no_sum_patterns)}
+        return UpstreamRules.from_env({**usual, **self._variables, "GOPROXY": "off"})
 
     async def close(self) -> None:
         """End what runs, then remove what it used. More than once is harmless."""
@@ -185,16 +196,15 @@ class _Parts:
 
     def fetching(self, checksums: IChecksumDatabase | None) -> Fetching:
         """@return: everything, ready."""
-        settings, rules = self._settings, self.rules
-        fetchers, listers = self._upstreams(checksums)
-        fetchers["direct"], listers["direct"] = self._direct()
+        settings = self._settings
+        fetcher, lister = self._sources(checksums)
         fetches = self._limited(settings.go_get_workers, settings.stash_timeout)
         listings = self._limited(settings.protocol_workers, settings.timeout)
         return Fetching(
-            fetcher=LimitedFetcher(ChainFetcher(rules, fetchers), fetches),
-            lister=LimitedLister(ChainLister(rules, listers), listings),
+            fetcher=LimitedFetcher(fetcher, fetches),
+            lister=LimitedLister(lister, listings),
             http=self.client,
-            rules=rules,
+            rules=self.rules,
             authorize=self.authorize,
             go=self._facts,
             fetches=fetches.pool,
@@ -202,6 +212,13 @@ class _Parts:
             reload=lambda: self._in_thread(self._credentials.load),
             close=lambda: Deferred.fromCoroutine(self.close()),
         )
+
+    def _sources(self, checksums: IChecksumDatabase | None) -> tuple[IFetcher, ILister]:
+        if self._settings.offline:
+            return Offline(), Offline()
+        fetchers, listers = self._upstreams(checksums)
+        fetchers["direct"], listers["direct"] = self._direct()
+        return ChainFetcher(self.rules, fetchers), ChainLister(self.rules, listers)
 
     def _limited(self, workers: int, seconds: float) -> Limits:
         limits = Limits(self._reactor, Pool(workers, self._settings.fetch_queue_limit), seconds + _GRACE)

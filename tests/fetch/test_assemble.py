@@ -82,3 +82,22 @@ async def test_off(make: Make) -> None:
     with pytest.raises(NotFound, match="GOPROXY=off"):
         await fetching.lister.listing(LIB)
     await fetching.reload_credentials()
+
+
+@pytest_twisted.ensureDeferred
+async def test_offline_needs_no_go_and_has_nothing(make: Make) -> None:
+    fetching = await make("GOPRIVATE=github.com/secret", go_binary="no-such-go", offline=True)
+    assert verifyObject(IFetcher, fetching.fetcher)
+    assert verifyObject(ILister, fetching.lister)
+    for path in (LIB, "github.com/secret/lib"):
+        with pytest.raises(NotFound, match="offline"):
+            await fetching.fetcher.fetch(ModuleVersion(path, "v1.0.0"), lambda files: None)
+        with pytest.raises(NotFound, match="offline"):
+            await fetching.lister.listing(path)
+    assert (fetching.rules.sumdb, list(fetching.rules.no_sumdb)) == ("sum.golang.org", ["github.com/secret"])
+
+
+@pytest_twisted.ensureDeferred
+async def test_offline_the_files_with_logins_are_still_checked(make: Make) -> None:
+    with pytest.raises(ConfigError, match="NETRCPath"):
+        await make(offline=True, netrc_path="/none/netrc")
