@@ -101,6 +101,18 @@ class IStorage(Interface):
         """Look whether the store works, for readiness: as cheap as possible, but for real. Raise what is wrong."""
 
 
+class IFindsIncomplete(Interface):
+    """What a storage may offer besides L{IStorage}, for those who look after it."""
+
+    async def incomplete() -> Sequence[ModuleVersion]:
+        """
+        Look through everything, for as long as that takes.
+
+        @return: the versions of which something is there, but not all; those that others are saving now may be among
+            them. Nobody is served them, and the next save of each heals it.
+        """
+
+
 @attrs.frozen
 class VersionFiles:
     """The two small files of a version, known before its zip is."""
@@ -272,7 +284,8 @@ class IGate(Interface):
 
     async def admit(path: str, version: str | None) -> None:
         """
-        Let a request pass, before storage is looked at.
+        Let a request pass: as it was asked, before storage is looked at, and what a query turned out to mean, before
+        anything of it is answered or stored.
 
         @param version: C{None} for list and latest, which no hook is asked for.
         @raise Refused: the filter excludes it, or the hook says no.

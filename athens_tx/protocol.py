@@ -32,6 +32,7 @@ class Protocol:
     """
     @param network_mode: C{strict}, C{offline} or C{fallback}.
     @param listed: whether a list may name a version of a module (the filter's say).
+    @param admit: L{IGate.admit}, asked for the canonical version of a query; for what was requested, the caller asked.
     @param not_found_ttl: seconds for which a version that does not exist is not looked for again.
     @param query_ttl: seconds for which the canonical version of a query (a branch, C{v1}) is remembered.
     @param looked_up: told the kind of file and whether storage had it, for metrics.
@@ -47,6 +48,7 @@ class Protocol:
         clock: IReactorTime,
         network_mode: str,
         listed: Callable[[str, str], bool],
+        admit: Callable[[str, str | None], Awaitable[None]],
         not_found_ttl: float,
         query_ttl: float,
         looked_up: Callable[[str, bool], None] = lambda kind, hit: None,
@@ -57,6 +59,7 @@ class Protocol:
         self._modes = modes
         self._network_mode = network_mode
         self._listed = listed
+        self._admit = admit
         self._looked_up = looked_up
         self._missing: ExpiringCache[ModuleVersion, AthensError] = ExpiringCache(clock, not_found_ttl, LIMIT)
         self._queries: ExpiringCache[ModuleVersion, ModuleVersion] = ExpiringCache(clock, query_ttl, LIMIT)
@@ -144,7 +147,11 @@ class Protocol:
         stored = await self._read(mv, "zip", self._storage.zip)
         if stored is not None:
             return ZipAnswer(stored, "storage")
-        stashed = await self._miss(mv, fetch, self._stash.whole)
+        if is_canonical(mv.version):
+            stashed = await self._miss(mv, fetch, self._stash.whole)
+        else:  # whoever is refused the meaning of a query is told before it is all there, and it is remembered
+            stashed = await self._miss(mv, fetch, self._stash.files)
+            await self._stash.whole(stashed.files.mv)
         return ZipAnswer(await self._storage.zip(stashed.files.mv), stashed.source)
 
     async def _small_file(
@@ -166,6 +173,8 @@ class Protocol:
         found = self._queries.get(mv) or (mv if is_canonical(mv.version) else None)
         result = None
         if found is not None:
+            if found != mv:
+                await self._admit(found.path, found.version)
             try:
                 result = await read(found)
             except NotFound:
@@ -197,6 +206,7 @@ class Protocol:
             raise
         if stashed.files.mv != mv:
             self._queries.put(mv, stashed.files.mv, 300 + 2 * len(str(mv)))
+            await self._admit(mv.path, stashed.files.mv.version)
         return stashed
 
 

@@ -21,7 +21,7 @@ from athens_tx.fetch.assemble import Authorize, Fetching, FetchSettings, make_fe
 from athens_tx.fetch.environment import UpstreamRules
 from athens_tx.http_client import HttpClient
 from athens_tx.index.memory import MemoryIndex, NoIndex
-from athens_tx.interfaces import FetchedVersion, IChecksumDatabase, ISingleFlight, IStorage
+from athens_tx.interfaces import FetchedVersion, IChecksumDatabase, IFindsIncomplete, ISingleFlight, IStorage
 from athens_tx.listening import Listening, ServerCertificate
 from athens_tx.observe.lister import MeteredLister
 from athens_tx.observe.metrics import Metrics
@@ -76,12 +76,16 @@ class Assembly:
     @ivar stash: fetches and keeps.
     @ivar fetching: C{None} for a command that asks nobody.
     @ivar checksums: what C{GOSUMDB} names; C{None} where it is off.
+    @ivar gate: the organisation's say; only where something may be fetched.
+    @ivar incomplete: the storage, if it can tell of versions that lack a file.
     @ivar site: what to listen with, after L{start}.
     """
 
     site: WebSite
+    gate: Gate
     stash: Stash
     storage: IStorage
+    incomplete: IFindsIncomplete | None
     listening: Listening
 
     def __init__(self, reactor: Any, config: Config, environ: Mapping[str, str]) -> None:
@@ -116,18 +120,20 @@ class Assembly:
         lock = await problems.caught(self._open, LOCKS, "SingleFlightType", config.single_flight_type)
         if fetching:
             certificate = await problems.caught(self._certificate)
-            gate = await problems.caught(self._gate_files)
+            rules = await problems.caught(self._gate_files)
             modes = await problems.caught(self._modes)
             databases = await problems.caught(parse_databases, config.sum_dbs)
             self.fetching = await problems.caught(self._make_fetching)
         problems.raise_them()
         self.storage = MeteredStorage(storage, self.metrics, self.reactor) if self.metrics is not None else storage
+        self.incomplete = storage if IFindsIncomplete.providedBy(storage) else None
         if self.fetching is None:
             return
+        self.gate = self._make_gate(rules, self.fetching)
         self._make_stash(self.fetching, lock)
         if serving:
             self.listening = Listening(config.port, config.unix_socket, certificate)
-            self._make_site(gate, modes, databases)
+            self._make_site(modes, databases)
             self._watch()
 
     async def _open(self, kinds: Mapping[str, Callable[[Any, Config], Any]], setting: str, kind: str) -> Any:
@@ -228,6 +234,7 @@ class Assembly:
             single_flight=lock,
             index=self.index,
             clock=self.reactor,
+            admit=self.gate.admit,
             zip_body=self._zip_body,
             limit=config.stash_timeout,
             fetched=metrics.fetch if metrics is not None else lambda kind, outcome, seconds: None,
@@ -236,10 +243,8 @@ class Assembly:
     def _zip_body(self, fetched: FetchedVersion) -> FileZip:
         return FileZip(self.reactor, fetched.zip, fetched.zip.stat().st_size)
 
-    def _make_site(self, load: Callable[[], Filter], modes: ReloadableModes, databases: Sequence[Database]) -> None:
-        config, metrics, fetching = self.config, self.metrics, self.fetching
-        assert fetching is not None
-        hook = None
+    def _make_gate(self, load: Callable[[], Filter], fetching: Fetching) -> Gate:
+        config, hook = self.config, None
         if config.validator_hook:
             limits = {"timeout": config.validator_timeout, "cache_ttl": config.validator_cache_ttl}
             hook = ValidatorHook(fetching.http, config.validator_hook, self.reactor, **limits)
@@ -251,6 +256,11 @@ class Assembly:
             hook=hook,
         )
         self._reloads.append(gate.reload)
+        return gate
+
+    def _make_site(self, modes: ReloadableModes, databases: Sequence[Database]) -> None:
+        config, metrics, fetching = self.config, self.metrics, self.fetching
+        assert fetching is not None
         protocol = Protocol(
             storage=self.storage,
             stash=self.stash,
@@ -258,7 +268,8 @@ class Assembly:
             modes=modes,
             clock=self.reactor,
             network_mode=config.network_mode,
-            listed=gate.listed,
+            listed=self.gate.listed,
+            admit=self.gate.admit,
             not_found_ttl=config.not_found_ttl,
             query_ttl=config.list_cache_ttl,
             looked_up=metrics.cache_lookup if metrics is not None else lambda kind, hit: None,
@@ -269,7 +280,7 @@ class Assembly:
             reactor=self.reactor,
             settings=self._web_settings(),
             protocol=protocol,
-            gate=gate,
+            gate=self.gate,
             storage=self.storage,
             index=self.index,
             sumdb=SumDBProxy(sources, config.no_sum_patterns),

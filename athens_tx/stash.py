@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeVar
 
@@ -14,7 +14,16 @@ from twisted.logger import Logger, LogLevel
 from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 
-from athens_tx.errors import AthensError, FetchFailed, FetchTimeout, NotFound, StorageUnavailable, UpstreamUnreachable
+from athens_tx.errors import (
+    AthensError,
+    Elsewhere,
+    FetchFailed,
+    FetchTimeout,
+    NotFound,
+    Refused,
+    StorageUnavailable,
+    UpstreamUnreachable,
+)
 from athens_tx.interfaces import FetchedVersion, IFetcher, IIndex, ISingleFlight, IStorage, VersionFiles
 from athens_tx.module.version import ModuleVersion, is_canonical
 from athens_tx.singleflight.waiters import Waiters
@@ -46,6 +55,7 @@ class _Flight:
 
 class Stash:
     """
+    @param admit: L{athens_tx.interfaces.IGate.admit}, asked for what a query turned out to mean, before it is saved.
     @param zip_body: makes the producer of a fetched zip from its path.
     @param limit: seconds that saving one version may take.
     @param fetched: told the kind of fetcher, the outcome (C{success} or the name of the error) and the seconds,
@@ -62,6 +72,7 @@ class Stash:
         single_flight: ISingleFlight,
         index: IIndex,
         clock: IReactorTime,
+        admit: Callable[[str, str | None], Awaitable[None]],
         zip_body: Callable[[FetchedVersion], IBodyProducer],
         limit: float,
         fetched: Callable[[str, str, float], None] = lambda kind, outcome, seconds: None,
@@ -71,6 +82,7 @@ class Stash:
         self._single_flight = single_flight
         self._index = index
         self._clock = clock
+        self._admit = admit
         self._zip_body = zip_body
         self._limit = limit
         self._fetched = fetched
@@ -91,6 +103,7 @@ class Stash:
         @param mv: as requested, a version or a query.
         @return: the small files, perhaps while the zip is still on its way.
         @raise AthensError: as L{IFetcher.fetch} and L{IStorage.save}.
+        @raise Elsewhere: as C{admit}.
         """
         return await self._wait(mv, lambda flight: flight.files)
 
@@ -148,6 +161,8 @@ class Stash:
         except AthensError as error:
             outcome = Failure(error)
             self._report(mv, error)
+        except Elsewhere as elsewhere:  # the say of the gate: no failure
+            outcome = Failure(elsewhere)
         except Exception as error:
             self.log.failure("stashing {mv} failed", mv=str(mv))
             outcome = Failure(FetchFailed(f"{mv}: internal error").with_traceback(error.__traceback__))
@@ -158,7 +173,7 @@ class Stash:
         flight.whole.land(outcome)
 
     def _report(self, mv: ModuleVersion, error: AthensError) -> None:
-        level = LogLevel.info if isinstance(error, NotFound) else LogLevel.error
+        level = LogLevel.info if isinstance(error, NotFound | Refused) else LogLevel.error
         self.log.emit(
             level,
             "could not stash {mv}: {reason}",
@@ -188,6 +203,7 @@ class Stash:
         async with await self._fetch(mv, flight) as fetched:
             if fetched.mv == mv:
                 return await self._save(fetched)
+            await self._admit(fetched.mv.path, fetched.mv.version)
             if await self._storage.exists(fetched.mv):
                 return fetched.mv
             # Always the requested spelling first, then the canonical one: nobody can wait in a circle.

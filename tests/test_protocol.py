@@ -18,6 +18,7 @@ from athens_tx.errors import (
     Elsewhere,
     FetchFailed,
     NotFound,
+    Refused,
     RepositoryGone,
     StorageUnavailable,
     UpstreamForbidden,
@@ -52,6 +53,7 @@ class World:
         self.asked: list[str] = []
         self.looked_up: list[tuple[str, bool]] = []
         self.hidden: set[str] = set()
+        self.refused: dict[str | None, Exception] = {}
         self.rule_ = rule
         stash = Stash(
             fetcher=self,
@@ -59,6 +61,7 @@ class World:
             single_flight=MemorySingleFlight(),
             index=NoIndex(),
             clock=self.clock,
+            admit=self.admit,
             zip_body=lambda fetched: BytesZip(b"PK"),
             limit=5.0,
         )
@@ -70,10 +73,15 @@ class World:
             clock=self.clock,
             network_mode=network_mode,
             listed=lambda path, version: version not in self.hidden,
+            admit=self.admit,
             not_found_ttl=10.0,
             query_ttl=60.0,
             looked_up=lambda kind, hit: self.looked_up.append((kind, hit)),
         )
+
+    async def admit(self, path: str, version: str | None) -> None:
+        if version in self.refused:
+            raise self.refused[version]
 
     def rule(self, path: str) -> DownloadRule:
         return self.rule_
@@ -344,6 +352,30 @@ def test_a_branch_is_remembered_for_a_while() -> None:
     assert [world.ask(question, branch).source for question in QUESTIONS] == ["go", "storage", "storage"]
     world.clock.advance(60)
     assert world.ask("info", branch).source == "go"
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+@pytest.mark.parametrize("refusal", [Refused("the filter excludes it"), Elsewhere("https://up", 303)])
+def test_what_a_query_means_must_be_admitted_too(question: str, refusal: Exception) -> None:
+    world = make()
+    world.fetched, world.refused = "v1.0.0", {"v1.0.0": refusal}
+    branch = ModuleVersion(PATH, "main")
+    for _ in range(2):
+        world.fails(type(refusal), question, branch)
+    assert len(world.asked) == 1  # what the branch means is remembered, and nothing of it fetched again
+    assert not check.successResultOf(Deferred.fromCoroutine(world.storage.list(PATH)))
+    world.refused.clear()
+    world.ask(question, branch)
+    world.refused["v1.0.0"] = refusal
+    world.fails(type(refusal), question, branch)  # stored and remembered, and refused since
+
+
+@pytest.mark.parametrize("question", QUESTIONS)
+def test_a_version_of_another_spelling_must_be_admitted_too(question: str) -> None:
+    world = make()
+    world.fetched, world.refused = "v2.0.0+incompatible", {"v2.0.0+incompatible": Refused("no")}
+    world.fails(Refused, question, ModuleVersion(PATH, "v2.0.0"))
+    assert not check.successResultOf(Deferred.fromCoroutine(world.storage.list(PATH)))
 
 
 def test_a_remembered_branch_whose_version_was_deleted_is_fetched_again() -> None:

@@ -11,7 +11,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from athens_tx.errors import BadUpstream, FetchFailed, FetchTimeout, NotFound, StorageUnavailable
+from athens_tx.errors import BadUpstream, Elsewhere, FetchFailed, FetchTimeout, NotFound, Refused, StorageUnavailable
 from athens_tx.index.memory import MemoryIndex
 from athens_tx.interfaces import FetchedVersion, VersionFiles
 from athens_tx.module.version import ModuleVersion
@@ -58,16 +58,24 @@ class World:
         self.clock, self.fetcher, self.index = Clock(), HeldFetcher(), MemoryIndex()
         self.storage = storage or MemoryStorage(1 << 20)
         self.metrics: list[tuple[str, str]] = []
+        self.admitted: list[str | None] = []
+        self.refusal: Exception | None = None
         self.stash = Stash(
             fetcher=self.fetcher,
             storage=self.storage,
             single_flight=MemorySingleFlight(),
             index=self.index,
             clock=self.clock,
+            admit=self.admit,
             zip_body=lambda fetched: BytesZip(ZIP),
             limit=5.0,
             fetched=lambda kind, result, seconds: self.metrics.append((kind, result)),
         )
+
+    async def admit(self, path: str, version: str | None) -> None:
+        self.admitted.append(version)
+        if self.refusal is not None:
+            raise self.refusal
 
     def files(self, mv: ModuleVersion = MV) -> Deferred[Stashed]:
         return Deferred.fromCoroutine(self.stash.files(mv))
@@ -132,6 +140,20 @@ def test_a_branch_is_stored_under_its_canonical_version_only(world: World) -> No
     assert check.successResultOf(whole).files.mv == MV
     assert world.stored()
     assert not world.stored(BRANCH)
+
+
+@pytest.mark.parametrize("refusal", [Refused("the filter excludes it"), Elsewhere("https://up", 303)])
+def test_what_a_branch_means_is_stored_only_if_it_is_admitted(world: World, refusal: Exception) -> None:
+    world.refusal = refusal
+    whole = world.whole(BRANCH)
+    world.fetcher.succeed()
+    check.failureResultOf(whole, type(refusal))
+    assert (world.stored(), world.indexed(), world.fetcher.discarded) == (False, [], 1)
+    assert world.admitted == ["v1.0.0"]
+    as_requested = world.whole()
+    world.fetcher.succeed()
+    check.successResultOf(as_requested)  # whoever asked for the version itself was admitted before
+    assert world.admitted == ["v1.0.0"]
 
 
 def test_who_learns_what_a_branch_means_does_not_fetch_that_version_again(world: World) -> None:
