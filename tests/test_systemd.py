@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from twisted.internet.task import Clock
 
+from athens_tx.config import load
 from athens_tx.systemd import Notifier, activated_endpoints
 
 PID = 4242
@@ -198,7 +199,37 @@ def test_systemd_finds_nothing_wrong_with_the_units(tmp_path):
 
 def test_the_service_is_what_the_daemon_expects():
     lines = (UNITS / "athens-tx.service").read_text().splitlines()
-    for line in ("Type=notify", "ProtectSystem=strict", "NoNewPrivileges=yes", "UMask=0027", "User=athens"):
+    for line in ("Type=notify", "ProtectSystem=strict", "NoNewPrivileges=yes", "UMask=0007", "User=athens"):
         assert line in lines
     assert any(line.startswith("ExecReload=") and "-HUP" in line for line in lines)
     assert any(line.startswith("WatchdogSec=") for line in lines)
+
+
+def test_what_the_unit_makes_and_sets_fits_the_shipped_settings():
+    values: dict[str, list[str]] = {}
+    for line in (UNITS / "athens-tx.service").read_text().splitlines():
+        name, equals, value = line.partition("=")
+        if equals and not line.startswith("#"):
+            values.setdefault(name, []).extend(value.split())
+    made = {f"/var/lib/{name}" for name in values["StateDirectory"]}
+    made |= {f"/var/cache/{name}" for name in values["CacheDirectory"]}
+    variables = dict(item.split("=", 1) for item in values["Environment"])
+    home = variables.pop("HOME")
+    variables.pop("PYTHONFAULTHANDLER")
+    config = load(UNITS.parent / "etc" / "athens.toml", variables, cwd=Path("/")).config
+    root = config.storage.disk.root_path
+    assert {root, home, config.go_get_dir, *values["WorkingDirectory"]} <= made
+    assert config.sum_db_cache_dir.startswith("/var/cache/athens/")
+    for path in (home, config.go_get_dir, config.sum_db_cache_dir):
+        assert not Path(path).is_relative_to(root)
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="wants systemd-analyze")
+def test_systemd_thinks_the_service_is_well_shut_in():
+    done = subprocess.run(
+        ["systemd-analyze", "security", "--offline=yes", "--threshold=30", str(UNITS / "athens-tx.service")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

@@ -32,7 +32,7 @@ _TITLES: Mapping[str, str] = {"SingleFlight": "Lock", "Storage": "Storage", "Ind
 #: Where the file that is shipped differs from the defaults, and why.
 SHIPPED: Mapping[str, tuple[object, str]] = {
     "StorageType": ("disk", "The built-in default is memory; this file chooses disk, so that versions survive."),
-    "Storage.Disk.RootPath": ("/var/lib/athens", "The built-in default is empty, which disk storage refuses."),
+    "Storage.Disk.RootPath": ("/var/lib/athens/storage", "The built-in default is empty, which disk storage refuses."),
 }
 
 _HEAD = """\

@@ -76,7 +76,7 @@ class Config(Table):
         "StatsExporter", "ATHENS_STATS_EXPORTER", "prometheus", "Publishes /metrics.", rule='`""` (off) or `prometheus`'
     )
     timeout: Annotated[Seconds, above_zero] = setting(
-        "Timeout", "ATHENS_TIMEOUT", 300, "Limit of one outside call: a version listing, a storage operation."
+        "Timeout", "ATHENS_TIMEOUT", 300, "Limit of one version listing at an upstream or repository."
     )
     stash_timeout: Annotated[Seconds, above_zero] = setting(
         "StashTimeout", "ATHENS_STASH_TIMEOUT", 600, "Limit of fetching and storing one version."
@@ -152,7 +152,7 @@ class Config(Table):
         rule="path",
     )
     protocol_workers: Annotated[int, above_zero] = setting(
-        "ProtocolWorkers", "ATHENS_PROTOCOL_WORKERS", 30, "Requests that may wait for upstream at once."
+        "ProtocolWorkers", "ATHENS_PROTOCOL_WORKERS", 30, "Version listings that may run at once."
     )
     netrc_path: str = setting(
         "NETRCPath", "ATHENS_NETRC_PATH", "", "Credentials for git and for proxies.", rule="path; not with GithubToken"
@@ -260,7 +260,7 @@ class Config(Table):
         "FetchQueueLimit",
         "ATHENS_FETCH_QUEUE_LIMIT",
         1000,
-        "How many fetches may wait for a worker; more are answered 503.",
+        "How many fetches, and how many listings, may wait for a worker; more are answered 503.",
         own=True,
     )
     upstream_errors: Annotated[str, one_of("not-found", "gateway")] = setting(

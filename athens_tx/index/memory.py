@@ -8,10 +8,14 @@ from datetime import UTC, datetime
 from itertools import islice
 
 from twisted.application.service import Service
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from athens_tx.interfaces import IIndex, IndexLine
 from athens_tx.module.version import ModuleVersion
+
+#: Lines that are kept, of 400 bytes or so each; beyond, the oldest go.
+MOST_LINES = 250_000
 
 
 @implementer(IIndex)
@@ -32,13 +36,18 @@ class NoIndex(Service):
 @implementer(IIndex)
 class MemoryIndex(Service):
     """
-    C{IndexType = "memory"}: lost at the end of the process.
+    C{IndexType = "memory"}: lost at the end of the process, and bounded.
 
     @param now: gives the time, aware and in UTC.
+    @param limit: how many lines are kept.
     """
 
-    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    log = Logger()
+
+    def __init__(self, now: Callable[[], datetime] = lambda: datetime.now(UTC), *, limit: int = MOST_LINES) -> None:
         self._now = now
+        self._limit = limit
+        self._dropped = False
         self._known: set[ModuleVersion] = set()
         self._lines: list[IndexLine] = []
 
@@ -51,6 +60,17 @@ class MemoryIndex(Service):
         if self._lines:
             now = max(now, self._lines[-1].time)
         self._lines.append(IndexLine(mv.path, mv.version, now))
+        if len(self._lines) > self._limit:
+            self._drop()
+
+    def _drop(self) -> None:
+        """Forget the oldest hundredth at once: one by one, each would move all the others."""
+        if not self._dropped:
+            self.log.warn("the index has over {limit} lines: from now on the oldest are dropped", limit=self._limit)
+        self._dropped = True
+        oldest = self._lines[: max(1, self._limit // 100)]
+        del self._lines[: len(oldest)]
+        self._known.difference_update(ModuleVersion(line.path, line.version) for line in oldest)
 
     async def lines(self, since: datetime | None, limit: int) -> Iterable[IndexLine]:
         """@return: see L{IIndex.lines}; a view, so that a long index costs no copy."""

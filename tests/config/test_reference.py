@@ -32,7 +32,7 @@ def test_the_shipped_file_loads_without_a_word(tmp_path):
         assert loaded.warnings == []
     assert changes(Config(), loaded.config) == [
         ("StorageType", '"memory"', '"disk"'),
-        ("Storage.Disk.RootPath", '""', '"/var/lib/athens"'),
+        ("Storage.Disk.RootPath", '""', '"/var/lib/athens/storage"'),
     ]
 
 

@@ -4,6 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import pytest_twisted
+from twisted.logger import LogEvent
 from zope.interface.verify import verifyObject
 
 from athens_tx.index.memory import MemoryIndex, NoIndex
@@ -55,6 +56,18 @@ async def test_adding_again_adds_nothing_and_ties_keep_their_order() -> None:
     for version in ("v1.2.0", "v1.1.0", "v1.2.0"):
         await index.add(ModuleVersion("example.com/a", version))
     assert await versions(index, START) == ["v1.2.0", "v1.1.0"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_it_is_bounded_and_the_oldest_lines_go(logged: list[LogEvent]) -> None:
+    index = MemoryIndex(Times(), limit=200)
+    for number in range(1000):
+        await index.add(ModuleVersion("example.com/a", f"v1.{number}.0"))
+        assert len(await versions(index, None, 2000)) == min(number + 1, 199 + number % 2)
+    assert (await versions(index, None))[0] == "v1.800.0"
+    assert [event["log_level"].name for event in logged] == ["warn"]  # once
+    await index.add(ModuleVersion("example.com/a", "v1.0.0"))  # no longer known
+    assert (await versions(index, None, 2000))[-1] == "v1.0.0"
 
 
 @pytest_twisted.ensureDeferred
