@@ -21,7 +21,6 @@ from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import deferLater
 from twisted.web.client import (
     Agent,
-    HTTPConnectionPool,
     ProxyAgent,
 )
 from twisted.web.http_headers import Headers
@@ -30,6 +29,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from athens_tx.errors import AthensError, BadUpstream, FetchFailed, FetchTimeout, UpstreamUnreachable
 from athens_tx.http_body import BadBody, Body, BytesBody, Kept, Silent, TooLong
 from athens_tx.http_endpoints import Endpoints, Trust
+from athens_tx.http_pool import ConnectionPool
 from athens_tx.http_proxy import Proxy, ProxyRules, TunnelRefused, basic_authorization
 from athens_tx.http_treq import ENCODING, AsWritten, Wire
 
@@ -105,7 +105,7 @@ class HttpClient:
         self._reactor = reactor
         self._header_timeout = header_timeout
         self._rules = ProxyRules.from_environ(environ)
-        self._pool = HTTPConnectionPool(reactor)
+        self._pool = ConnectionPool(reactor)
         self._pool.maxPersistentPerHost = connections_per_host
         self._pool.cachedConnectionTimeout = 60  # below what servers commonly allow, so that few are found closed
         trust = Trust(environ.get("SSL_CERT_FILE", ""))
@@ -241,11 +241,11 @@ class HttpClient:
             await self._discard(response)
             target = _split(urljoin(_plain(parts), location))
             if parts.scheme == "https" and target.scheme == "http":
-                raise FetchFailed("refusing a redirect from https to http", detail=masked(target.geturl()))
+                raise BadUpstream("refusing a redirect from https to http", detail=masked(target.geturl()))
             if _origin(target) != _origin(parts):
                 headers = _without_credentials(headers)
             parts = target
-        raise FetchFailed("too many redirects", detail=masked(url))
+        raise BadUpstream("too many redirects", detail=masked(url))
 
     async def _headers_of(
         self, method: str, parts: SplitResult, headers: Headers, data: bytes | IBodyProducer | None

@@ -279,7 +279,7 @@ async def test_redirects_carry_credentials_nowhere_else(bench: Bench, pages: Pag
     assert (await client.get_bytes(f"{base}/far", limit=9, timeout=5, headers={"Cookie": "a=b"})).body == b"hello"
     assert other.seen[-1].getHeader("authorization") is None
     assert other.seen[-1].getHeader("cookie") is None
-    error = await refused(client.get_bytes(f"{base}/loop", limit=9, timeout=5), FetchFailed)
+    error = await refused(client.get_bytes(f"{base}/loop", limit=9, timeout=5), BadUpstream)
     assert "too many" in str(error)
     assert "p%40ss" not in error.detail
     assert (await client.request("GET", f"{base}/near", timeout=5)).status == 302
@@ -449,7 +449,7 @@ async def test_no_redirect_from_https_to_http(bench: Bench, pages: Pages, author
     pages.answer = away
     port = bench.site(pages, tls_for(ca, "localhost"))
     client = bench.client({"SSL_CERT_FILE": file})
-    error = await refused(client.get_bytes(f"https://localhost:{port}/", limit=9, timeout=5), FetchFailed)
+    error = await refused(client.get_bytes(f"https://localhost:{port}/", limit=9, timeout=5), BadUpstream)
     assert "https to http" in str(error)
 
 
@@ -531,3 +531,34 @@ def test_a_body_that_was_never_connected_can_be_given_up() -> None:
     body.pauseProducing()
     body.resumeProducing()
     body.done.cancel()
+
+
+class Endless(Protocol):
+    """Answers with what never comes to a body."""
+
+    piece = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.transport.write(
+            b"HTTP/1.1 103 Early Hints\r\n\r\n" if self.piece.startswith(b"HTTP") else b"HTTP/1.1 200 OK\r\n"
+        )
+        self.sent = 0
+        self.transport.registerProducer(self, False)
+
+    def resumeProducing(self) -> None:
+        self.sent += len(self.piece)
+        self.transport.write(self.piece)
+        if self.sent > 4 << 20:
+            self.transport.unregisterProducer()
+            self.transport.loseConnection()
+
+    def stopProducing(self) -> None:
+        self.transport.unregisterProducer()
+
+
+@pytest.mark.parametrize("piece", [b"X-A: b\r\n" * 1000, b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" * 1000])
+@pytest_twisted.ensureDeferred
+async def test_headers_without_end_are_given_up(bench: Bench, piece: bytes) -> None:
+    port = bench.serve(Factory.forProtocol(type("E", (Endless,), {"piece": piece})))
+    with pytest.raises(BadUpstream, match="headers of the answer have more than"):
+        await bench.client().get_bytes(f"http://127.0.0.1:{port}/", limit=10, timeout=30)

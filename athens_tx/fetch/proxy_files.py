@@ -31,7 +31,7 @@ from athens_tx.module.escape import escape_path, escape_version
 from athens_tx.storage.body import FileSink
 
 #: What go takes as the longest list; one of ours is far below.
-MAX_LIST = 64 * 1024 * 1024
+MAX_LIST = 4 * 1024 * 1024
 _MAX_SAID = 300
 _MAX_BODY = 2000
 _MOST_WAIT = 3600

@@ -33,7 +33,7 @@ from athens_tx.interfaces import (
     Listing,
     VersionFiles,
 )
-from athens_tx.module.gomod import MAX_GO_MOD, check_mod, is_retracted, retractions, synthesize
+from athens_tx.module.gomod import MAX_GO_MOD, check_mod, is_retracted, retractions, synthesize, unretracted
 from athens_tx.module.hashes import hash_mod
 from athens_tx.module.info import MAX_INFO, check_info
 from athens_tx.module.path import check_path, check_version_query
@@ -205,11 +205,10 @@ class UpstreamLister:
     async def listing(self, path: str) -> Listing:
         """See L{ILister.listing}."""
         check_path(path)
-        lines = (await self._files.read(path, "@v/list", limit=MAX_LIST)).decode("utf-8", "replace").splitlines()
-        names = [words for line in lines if (words := line.split()) and is_semver(words[0])]
-        versions = sorted((words[0] for words in names if not is_pseudo(words[0])), key=sort_key)
+        listed = await self._files.read(path, "@v/list", limit=MAX_LIST)
+        versions, names = await self._files.in_thread(_parse_list, listed)
         retracted = await self._retracted(path, versions, names)
-        versions = [version for version in versions if not is_retracted(version, retracted)]
+        versions = await self._files.in_thread(unretracted, versions, retracted)
         latest = await self._latest(path, versions, names)
         if latest is None or is_retracted(latest, retracted):
             raise NotFound(f"{path}: no matching versions for query latest")
@@ -225,7 +224,9 @@ class UpstreamLister:
             latest = await self._latest(path, versions, names)
             if latest is None:
                 return ()
-            return retractions(await self._files.read(path, ".mod", latest, limit=MAX_GO_MOD))
+            mod = await self._files.read(path, ".mod", latest, limit=MAX_GO_MOD)
+            found: Sequence[tuple[str, str]] = await self._files.in_thread(retractions, mod)
+            return found
         except (FetchFailed, NotFound):
             if versions:
                 raise
@@ -253,6 +254,13 @@ class UpstreamLister:
             return versions
         mod = await self._files.read(path, ".mod", compatible[-1], limit=MAX_GO_MOD)
         return versions if mod == synthesize(path) else compatible
+
+
+def _parse_list(listed: bytes) -> tuple[list[str], list[list[str]]]:
+    """@return: the versions of a list without pseudo-versions, in order; and the words of each line with a version."""
+    lines = listed.decode("utf-8", "replace").splitlines()
+    names = [words for line in lines if (words := line.split()) and is_semver(words[0])]
+    return sorted((words[0] for words in names if not is_pseudo(words[0])), key=sort_key), names
 
 
 def _youngest(names: Sequence[Sequence[str]]) -> str | None:
@@ -287,4 +295,7 @@ def _time(info: bytes) -> str:
     time = _parsed(found) if isinstance(found, str) else None
     if time is None:
         return _NO_TIME
-    return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    try:
+        return time.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:  # the first hours of the year 1, east of Greenwich
+        return _NO_TIME

@@ -9,7 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from athens_tx.errors import BadUpstream
-from athens_tx.module.gomod import MAX_GO_MOD, check_mod, is_retracted, module_path, retractions, synthesize
+from athens_tx.module.gomod import (
+    MAX_GO_MOD,
+    check_mod,
+    is_retracted,
+    module_path,
+    retractions,
+    synthesize,
+    unretracted,
+)
 
 
 @pytest.mark.parametrize(
@@ -152,3 +160,23 @@ def test_whatever_comes_is_read(text: str) -> None:
 def test_no_bytes_are_too_strange(mod: bytes) -> None:
     module_path(mod)
     retractions(mod)
+
+
+def test_ranges_that_overlap_or_are_turned_round() -> None:
+    ranges = [
+        ("v1.2.0", "v1.4.0"),
+        ("v1.3.0", "v1.6.0"),
+        ("v1.1.0", "v1.1.0"),
+        ("v1.9.0", "v1.8.0"),
+        ("v1.2.5", "v1.2.6"),
+    ]
+    versions = [f"v1.{minor}.0" for minor in range(10)]
+    assert unretracted(versions, ranges) == ["v1.0.0", "v1.7.0", "v1.8.0", "v1.9.0"]
+    assert unretracted([], ranges) == []
+    assert unretracted(versions, []) == versions
+
+
+def test_as_many_retractions_as_versions_take_no_time() -> None:
+    versions = [f"v1.{minor}.0" for minor in range(20_000)]
+    ranges = [(version, version) for version in versions[::2]]
+    assert unretracted(versions, ranges) == versions[1::2]  # by trying each with each this were an hour
