@@ -25,7 +25,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from athens_tx.errors import AthensError, ConfigError, InvalidModule, StorageUnavailable
-from athens_tx.interfaces import IStorage, IZip
+from athens_tx.interfaces import IFindsIncomplete, IStorage, IZip
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import FileSink, FileZip, pour
 from athens_tx.storage.layout import check_files, check_limit, check_names, check_path, parse_token, token_of
@@ -36,7 +36,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-@implementer(IStorage)
+@implementer(IStorage, IFindsIncomplete)
 class DiskStorage(Service):
     """
     A storage below C{root}.
@@ -215,6 +215,14 @@ class DiskStorage(Service):
         found = await self._run(self._tree.catalog, parse_token(token), limit + 1)
         page = found[:limit]
         return page, token_of(page[-1]) if len(found) > limit else ""
+
+    async def incomplete(self) -> Sequence[ModuleVersion]:
+        """See L{IFindsIncomplete.incomplete}; directories that an interrupted save of Athens leaves."""
+        result, _ = self._start(self._tree.incomplete)
+        try:
+            return await result
+        except OSError as error:
+            raise _trouble(error) from error
 
     async def check(self) -> None:
         """

@@ -217,15 +217,27 @@ class Tree:
     def catalog(self, after: tuple[str, ...], limit: int) -> builtins.list[ModuleVersion]:
         """@return: complete versions that follow C{after} in L{athens_tx.storage.layout.order}, at most C{limit}."""
         page: builtins.list[ModuleVersion] = []
-        for mv in self._walk(after):
-            page.append(mv)
-            if len(page) == limit:
-                break
+        for mv, _, files in self._walk(after):
+            if files >= _names(mv) and _valid(mv) and self._shown(mv):
+                page.append(mv)
+                if len(page) == limit:
+                    break
         return page
 
-    def _walk(self, after: tuple[str, ...]) -> Iterator[ModuleVersion]:
+    def incomplete(self) -> builtins.list[ModuleVersion]:
+        """@return: see L{athens_tx.interfaces.IFindsIncomplete}; a directory without files is one by its name."""
+        return [
+            mv
+            for mv, directories, files in self._walk(())
+            if (files & _names(mv) or (is_listed(mv.version) and _names(mv).issuperset(directories)))
+            and _valid(mv)
+            and not self._shown(mv)
+        ]
+
+    def _walk(self, after: tuple[str, ...]) -> Iterator[tuple[ModuleVersion, builtins.list[str], set[str]]]:
         """
-        Go through the tree in order. One sorted directory for each level of depth is all that is held.
+        Go through the tree in order: each directory, as the version that it would be, and the names of the directories
+        and the files in it. One sorted directory for each level of depth is all that is held.
 
         The part of C{after} that is still ahead goes down with each level, and is empty beside its way.
         """
@@ -243,8 +255,8 @@ class Tree:
             on_the_way = bool(ahead) and name == ahead[0]
             directories, files = _entries("/".join((self._root, *inner)))
             mv = ModuleVersion("/".join(elements), name)
-            if not on_the_way and files >= {f"{name}.info", MOD, ZIP} and _valid(mv) and self._shown(mv):
-                yield mv
+            if not on_the_way:
+                yield mv, directories, files
             rest = ahead[1:] if on_the_way else ()
             levels.append((inner, _from(rest, directories), rest))
 
@@ -252,6 +264,10 @@ class Tree:
 def _from(ahead: tuple[str, ...], names: list[str]) -> list[str]:
     """@return: the names that are not before C{ahead}, the first one last."""
     return sorted((name for name in names if not ahead or name >= ahead[0]), reverse=True)
+
+
+def _names(mv: ModuleVersion) -> set[str]:
+    return {f"{mv.version}.info", MOD, ZIP}
 
 
 def _valid(mv: ModuleVersion) -> bool:
@@ -282,7 +298,7 @@ def _entries(path: str, *, follow: bool = False) -> tuple[list[str], set[str]]:
 def _foreign_directories(mv: ModuleVersion, target: str) -> bool:
     """@return: whether the directory of a version holds another one, of a module whose path goes through it."""
     directories, _ = _entries(target)
-    return bool(set(directories) - {f"{mv.version}.info", MOD, ZIP})
+    return bool(set(directories) - _names(mv))
 
 
 def _is_there(path: str) -> bool:

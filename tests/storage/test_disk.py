@@ -13,8 +13,10 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred
 from twisted.logger import LogLevel
+from zope.interface.verify import verifyObject
 
 from athens_tx.errors import InvalidModule, NotFound, StorageUnavailable
+from athens_tx.interfaces import IFindsIncomplete
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.storage.layout import STAGING
@@ -237,3 +239,41 @@ async def test_athens_catalog_sees_nothing_of_a_save_under_way(storage: DiskStor
     body.end()
     await saving
     assert files(tmp_path, ".info") == [f"{tmp_path}/{DIRECTORY}/v1.0.0.info"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_incomplete_is_told_and_nothing_else(storage: DiskStorage, tmp_path: Path) -> None:
+    assert verifyObject(IFindsIncomplete, storage)
+    await save(storage, ModuleVersion("a.b/whole", "v1.0.0"))
+    await save(storage, ModuleVersion("a.b/whole/v2", "v2.0.0"))
+    put(tmp_path, "a.b/no-zip/v1.0.0/v1.0.0.info")
+    put(tmp_path, "a.b/no-zip/v1.0.0/go.mod")
+    put(tmp_path, "a.b/torn/v1.0.0/v1.0.0.info", "")
+    put(tmp_path, "a.b/torn/v1.0.0/go.mod")
+    put(tmp_path, "a.b/torn/v1.0.0/source.zip")
+    put(tmp_path, "a.b/branch/main/go.mod")
+    (tmp_path / "a.b/empty/v1.0.0").mkdir(parents=True)
+    (tmp_path / "a.b/odd/v1.0.0/source.zip").mkdir(parents=True)
+    (tmp_path / "a.b/just-a-folder").mkdir()
+    put(tmp_path, "a.b/v1.0.0/inner/notes.txt")
+    put(tmp_path, ".hidden/m/v1.0.0/go.mod")
+    put(tmp_path, "a.b/.hidden/v1.0.0/go.mod")
+    put(tmp_path, "go.mod")
+    assert [str(mv) for mv in await storage.incomplete()] == [
+        "a.b/branch@main",
+        "a.b/empty@v1.0.0",
+        "a.b/no-zip@v1.0.0",
+        "a.b/odd@v1.0.0",
+        "a.b/torn@v1.0.0",
+    ]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_tree_that_can_not_be_read_is_not_called_whole(storage: DiskStorage, tmp_path: Path) -> None:
+    root, gone = tmp_path, tmp_path.with_name("gone")
+    root.rename(gone)
+    try:
+        with pytest.raises(StorageUnavailable):
+            await storage.incomplete()
+    finally:
+        gone.rename(root)
