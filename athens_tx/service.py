@@ -237,6 +237,7 @@ class Assembly:
             admit=self.gate.admit,
             zip_body=self._zip_body,
             limit=config.stash_timeout,
+            is_queued=fetching.is_queued,
             fetched=metrics.fetch if metrics is not None else lambda kind, outcome, seconds: None,
         )
 

@@ -45,10 +45,18 @@ class Stashed:
     source: str
 
 
-@attrs.frozen
+@attrs.define(eq=False)
 class _Flight:
-    """One stash on its way: who waits for the small files, and who for the whole version to be stored."""
+    """
+    One stash on its way: who waits for the small files, and who for the whole version to be stored.
 
+    @ivar wanted: how many wait for either.
+    @ivar work: cancelled, it ends the flight.
+    """
+
+    mv: ModuleVersion
+    wanted: int = 0
+    work: Deferred[ModuleVersion] | None = None
     files: Waiters[Stashed] = attrs.Factory(Waiters)
     whole: Waiters[Stashed] = attrs.Factory(Waiters)
 
@@ -58,6 +66,7 @@ class Stash:
     @param admit: L{athens_tx.interfaces.IGate.admit}, asked for what a query turned out to mean, before it is saved.
     @param zip_body: makes the producer of a fetched zip from its path.
     @param limit: seconds that saving one version may take.
+    @param is_queued: whether the fetch of C{path@version} still waits for its turn.
     @param fetched: told the kind of fetcher, the outcome (C{success} or the name of the error) and the seconds,
         for metrics.
     """
@@ -75,6 +84,7 @@ class Stash:
         admit: Callable[[str, str | None], Awaitable[None]],
         zip_body: Callable[[FetchedVersion], IBodyProducer],
         limit: float,
+        is_queued: Callable[[str], bool] = lambda subject: False,
         fetched: Callable[[str, str, float], None] = lambda kind, outcome, seconds: None,
     ) -> None:
         self._fetcher = fetcher
@@ -85,6 +95,7 @@ class Stash:
         self._admit = admit
         self._zip_body = zip_body
         self._limit = limit
+        self._is_queued = is_queued
         self._fetched = fetched
         self._flights: dict[ModuleVersion, _Flight] = {}
         self._running: list[Deferred[ModuleVersion]] = []
@@ -96,7 +107,7 @@ class Stash:
 
     def start(self, mv: ModuleVersion) -> None:
         """Stash C{mv} with nobody waiting for it; a failure is logged and counted."""
-        self._flight(mv)
+        self._flight(mv).wanted += 1  # for ever: it is to be stashed whoever leaves
 
     async def files(self, mv: ModuleVersion) -> Stashed:
         """
@@ -130,16 +141,26 @@ class Stash:
     async def _wait(self, mv: ModuleVersion, which: Callable[[_Flight], Waiters[T]]) -> T:
         joined = mv in self._flights
         try:
-            return await which(self._flight(mv)).wait()
+            return await self._wanted(self._flight(mv), which)
         except PASSING:
             if not joined:
                 raise
-        return await which(self._flight(mv)).wait()
+        return await self._wanted(self._flight(mv), which)
+
+    async def _wanted(self, flight: _Flight, which: Callable[[_Flight], Waiters[T]]) -> T:
+        """Wait; when the last who does so leaves a flight that only queues for its turn, it makes room for others."""
+        flight.wanted += 1
+        try:
+            return await which(flight).wait()
+        finally:
+            flight.wanted -= 1
+            if not flight.wanted and flight.work is not None and self._is_queued(str(flight.mv)):
+                flight.work.cancel()
 
     def _flight(self, mv: ModuleVersion) -> _Flight:
         flight = self._flights.get(mv)
         if flight is None:
-            flight = self._flights[mv] = _Flight()
+            flight = self._flights[mv] = _Flight(mv)
             flight.files.wait().addCallbacks(partial(self._means, flight), lambda _: None)
             Deferred.fromCoroutine(self._fly(mv, flight)).addErrback(self._broken, mv)
         return flight
@@ -157,7 +178,7 @@ class Stash:
                 flight.files.land(Stashed(files, "storage"))
             outcome: Stashed | Failure = await flight.files.wait()
         except CancelledError:
-            outcome = Failure(FetchFailed(f"{mv}: given up, the proxy is shutting down", retry_after=5))
+            outcome = Failure(FetchFailed(f"{mv}: given up before it was done", retry_after=5))
         except AthensError as error:
             outcome = Failure(error)
             self._report(mv, error)
@@ -188,7 +209,7 @@ class Stash:
 
     def _detached(self, mv: ModuleVersion, flight: _Flight) -> Deferred[ModuleVersion]:
         """Run the work so that L{cancel} reaches it, whoever else waits for it."""
-        work = Deferred.fromCoroutine(self._work(mv, flight))
+        work = flight.work = Deferred.fromCoroutine(self._work(mv, flight))
         self._running.append(work)
 
         def ended(result: T) -> T:

@@ -58,6 +58,7 @@ class World:
         self.clock, self.fetcher, self.index = Clock(), HeldFetcher(), MemoryIndex()
         self.storage = storage or MemoryStorage(1 << 20)
         self.metrics: list[tuple[str, str]] = []
+        self.queued: set[str] = set()
         self.admitted: list[str | None] = []
         self.refusal: Exception | None = None
         self.stash = Stash(
@@ -69,6 +70,7 @@ class World:
             admit=self.admit,
             zip_body=lambda fetched: BytesZip(ZIP),
             limit=5.0,
+            is_queued=lambda subject: subject in self.queued,
             fetched=lambda kind, result, seconds: self.metrics.append((kind, result)),
         )
 
@@ -267,5 +269,31 @@ def test_draining_waits_and_cancelling_ends_the_fetch(world: World) -> None:
     check.assertNoResult(draining)
     world.stash.cancel()
     check.successResultOf(draining)
-    assert "shutting down" in str(check.failureResultOf(whole, FetchFailed).value)
+    assert "given up" in str(check.failureResultOf(whole, FetchFailed).value)
     assert world.stash.under_way == 0
+
+
+def test_a_fetch_that_nobody_waits_for_any_more_leaves_the_queue(world: World) -> None:
+    world.queued.add(str(MV))
+    first, second = world.whole(), world.files()
+    first.cancel()
+    check.failureResultOf(first, CancelledError)
+    assert world.stash.under_way == 1
+    second.cancel()
+    check.failureResultOf(second, CancelledError)
+    assert world.stash.under_way == 0
+    again = world.whole()
+    world.fetcher.succeed()
+    check.successResultOf(again)
+    assert len(world.fetcher.asked) == 2
+
+
+def test_what_is_fetched_in_the_background_keeps_its_place_in_the_queue(world: World) -> None:
+    world.queued.add(str(MV))
+    world.stash.start(MV)
+    waiter = world.whole()
+    waiter.cancel()
+    check.failureResultOf(waiter, CancelledError)
+    assert world.stash.under_way == 1
+    world.fetcher.succeed()
+    assert world.stored()

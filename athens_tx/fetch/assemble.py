@@ -77,6 +77,7 @@ class Fetching:
     @ivar http: the client that upstreams are asked by; others may use it too, until L{close}.
     @ivar fetches: the pool of fetches, C{listings} that of listings, for metrics.
     @ivar rules: C{GOPROXY} and the like, as go itself sees them.
+    @ivar is_queued: whether a fetch, named as C{path@version}, still waits for its turn.
     @ivar authorize: the logins of C{.netrc}.
     @ivar go: what go said of itself; nothing where it was not asked, since nothing is fetched.
     """
@@ -87,6 +88,7 @@ class Fetching:
     rules: UpstreamRules
     authorize: Authorize
     go: GoFacts
+    is_queued: Callable[[str], bool]
     fetches: Pool
     listings: Pool
     _reload: Callable[[], Deferred[None]]
@@ -207,6 +209,7 @@ class _Parts:
             rules=self.rules,
             authorize=self.authorize,
             go=self._facts,
+            is_queued=fetches.is_queued,
             fetches=fetches.pool,
             listings=listings.pool,
             reload=lambda: self._in_thread(self._credentials.load),
@@ -221,7 +224,8 @@ class _Parts:
         return ChainFetcher(self.rules, fetchers), ChainLister(self.rules, listers)
 
     def _limited(self, workers: int, seconds: float) -> Limits:
-        limits = Limits(self._reactor, Pool(workers, self._settings.fetch_queue_limit), seconds + _GRACE)
+        pool = Pool(workers, self._settings.fetch_queue_limit, clock=self._reactor, wait_limit=seconds)
+        limits = Limits(self._reactor, pool, seconds + _GRACE)
         self._limits.append(limits)
         return limits
 

@@ -112,15 +112,24 @@ class Limits:
         self._reactor = reactor
         self._limit = limit_seconds
         self._running: set[Deferred[Any]] = set()
+        self._queued: set[str] = set()
         self._stopping = False
         self.pool = pool
 
+    def is_queued(self, subject: str) -> bool:
+        """@return: whether it has no slot yet, so that nothing is lost by giving it up."""
+        return subject in self._queued
+
     async def run(self, subject: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """@raise FetchTimeout: it took too long; it is cancelled then, and waited for."""
-        async with self.pool.slot():
-            if self._stopping:
-                raise FetchFailed("the program is stopping")
-            return await self._within(subject, work)
+        self._queued.add(subject)
+        try:
+            async with self.pool.slot(lambda: self._queued.discard(subject)):
+                if self._stopping:
+                    raise FetchFailed("the program is stopping")
+                return await self._within(subject, work)
+        finally:
+            self._queued.discard(subject)
 
     async def _within(self, subject: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         expired = False

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import NoReturn
 
-from twisted.internet.defer import DeferredSemaphore
+from twisted.internet.defer import Deferred, DeferredSemaphore
+from twisted.internet.interfaces import IReactorTime
 
 from athens_tx.errors import Overloaded
 
@@ -18,10 +20,19 @@ class Pool:
     @ivar queued: how many wait for one.
     """
 
-    def __init__(self, limit: int, queue_limit: int, *, retry_after: int = 10) -> None:
+    def __init__(
+        self,
+        limit: int,
+        queue_limit: int,
+        *,
+        retry_after: int = 10,
+        clock: IReactorTime | None = None,
+        wait_limit: float = 0.0,
+    ) -> None:
         """
         @param limit: how many slots, C{>= 1}.
         @param queue_limit: how many may wait; more are refused.
+        @param wait_limit: seconds that one may wait, by C{clock}; 0 for as long as it takes.
         @param retry_after: seconds that one who is refused is told to wait.
         """
         self.limit = limit
@@ -29,25 +40,38 @@ class Pool:
         self.in_flight = 0
         self.queued = 0
         self._retry_after = retry_after
+        self._clock = clock
+        self._wait_limit = wait_limit
         self._slots = DeferredSemaphore(limit)
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
+    async def slot(self, had: Callable[[], object] = lambda: None) -> AsyncIterator[None]:
         """
         Wait for a slot and hold it.
 
-        @raise Overloaded: too many wait already.
+        @param had: called when it is had.
+        @raise Overloaded: too many wait already, or it took too long.
         """
         if self._slots.tokens == 0 and self.queued >= self.queue_limit:
             raise Overloaded("too much is being fetched already", retry_after=self._retry_after)
         self.queued += 1
         try:
-            await self._slots.acquire()
+            await self._turn()
         finally:
             self.queued -= 1
         self.in_flight += 1
         try:
+            had()
             yield
         finally:
             self.in_flight -= 1
             self._slots.release()
+
+    def _turn(self) -> Deferred[DeferredSemaphore]:
+        turn = self._slots.acquire()
+        if self._clock is not None and self._wait_limit > 0:
+            turn.addTimeout(self._wait_limit, self._clock, self._too_long)
+        return turn
+
+    def _too_long(self, result: object, limit: float) -> NoReturn:
+        raise Overloaded(f"too much is being fetched: no turn within {limit:g} s", retry_after=self._retry_after)

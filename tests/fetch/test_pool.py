@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import pytest_twisted
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
+from twisted.trial.unittest import SynchronousTestCase
 
 from athens_tx.errors import Overloaded
 from athens_tx.fetch.pool import Pool
@@ -58,3 +60,19 @@ async def test_no_queue_at_all() -> None:
         await hold(pool, Deferred(), [], 1)
     end.callback(None)
     await running
+
+
+def test_nobody_waits_for_ever() -> None:
+    clock = Clock()
+    pool, started = Pool(1, 5, clock=clock, wait_limit=60), []
+    end: Deferred[None] = Deferred()
+    first, second = hold(pool, end, started, 0), hold(pool, end, started, 1)
+    clock.advance(59.9)
+    assert pool.queued == 1
+    clock.advance(0.1)
+    check = SynchronousTestCase()
+    assert "no turn within 60 s" in str(check.failureResultOf(second, Overloaded).value)
+    assert (pool.in_flight, pool.queued) == (1, 0)
+    end.callback(None)
+    check.successResultOf(first)
+    assert started == [0]
