@@ -72,7 +72,8 @@ class Protocol:
             return self._list_answer(path, await self._stored_versions(path), "storage")
         stored, listing = await self._both(path)
         if isinstance(listing, Listing):
-            here = [version for version in stored if not is_pseudo(version) and version not in set(listing.versions)]
+            there = set(listing.versions)
+            here = [version for version in stored if not is_pseudo(version) and version not in there]
             return self._list_answer(path, [*listing.versions, *here], listing.origin)
         if isinstance(listing, RepositoryGone) and stored:
             releases = [version for version in stored if not is_pseudo(version)]

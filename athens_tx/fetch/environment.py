@@ -147,6 +147,12 @@ class GoEnvironment:
             "GOTOOLCHAIN": "local",
             "GOWORK": "off",
             "GIT_TERMINAL_PROMPT": "0",
+            # A git that tidies up behind our back would have a process group of its own, and outlive its time limit.
+            "GIT_CONFIG_COUNT": "2",
+            "GIT_CONFIG_KEY_0": "gc.autoDetach",
+            "GIT_CONFIG_VALUE_0": "false",
+            "GIT_CONFIG_KEY_1": "maintenance.autoDetach",
+            "GIT_CONFIG_VALUE_1": "false",
         }
         env.update({name: self._environ[name] for name in INHERITED if name in self._environ})
         env.update(self._configured)

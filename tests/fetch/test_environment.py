@@ -45,6 +45,11 @@ def test_only_what_is_listed_is_inherited(tmp_path: Path) -> None:
         "GOTOOLCHAIN": "local",
         "GOWORK": "off",
         "GIT_TERMINAL_PROMPT": "0",
+        "GIT_CONFIG_COUNT": "2",
+        "GIT_CONFIG_KEY_0": "gc.autoDetach",
+        "GIT_CONFIG_VALUE_0": "false",
+        "GIT_CONFIG_KEY_1": "maintenance.autoDetach",
+        "GIT_CONFIG_VALUE_1": "false",
         "GONOSUMDB": "",
     }
 
