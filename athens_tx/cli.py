@@ -6,16 +6,23 @@ import json
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from athens_tx import __version__
 from athens_tx.errors import AthensError, ConfigError
 
-#: Exit codes: 0 all is well; 1 something failed or is broken; 2 the command line is wrong (click's own).
+if TYPE_CHECKING:
+    from athens_tx.config import Config
+    from athens_tx.module.version import ModuleVersion
+
+#: Exit codes: 0 all is well; 1 something failed or is broken; 2 the command line is wrong (click's own). C{verify} has
+#: one more, and a signal gives 128 and its number.
 FAILED = 1
+USAGE = 2
 
 config_option = click.option(
     "-c",
@@ -85,10 +92,19 @@ def check_config(file: str, strict: bool, as_json: bool) -> None:
 @config_option
 @json_option
 def fetch(versions: tuple[str, ...], file: str, as_json: bool) -> None:
-    """Fetch versions into the configured storage, as a client's request would."""
-    from athens_tx.commands import fetch_versions
+    """
+    Fetch versions into the configured storage.
 
-    _run(file, as_json, lambda assembly: fetch_versions(assembly, versions, as_json))
+    The filter file and the validator hook have their say as for a client's request. The download mode has not: who
+    types this wants it fetched now. Nothing is fetched with NetworkMode offline, nor into a storage in memory, of which
+    nothing would remain.
+
+    Exit status: 0 if all of them are stored now, 1 if one is not, 2 if the command line is wrong.
+    """
+    from athens_tx.commands import fetch_versions, why_not_fetch
+
+    wanted = _parse(versions, as_json)
+    _run(file, as_json, lambda assembly: fetch_versions(assembly, wanted, as_json), refuse=why_not_fetch)
 
 
 @main.command()
@@ -98,19 +114,34 @@ def catalog(file: str, as_json: bool) -> None:
     """List all that is stored, one module@version a line."""
     from athens_tx.commands import print_catalog
 
-    _run(file, as_json, lambda assembly: print_catalog(assembly, as_json), quiet=True)
+    _run(file, as_json, lambda assembly: print_catalog(assembly, as_json), fetching=False)
 
 
 @main.command()
 @click.argument("versions", nargs=-1, metavar="[MODULE@VERSION...]")
-@click.option("--checksums", is_flag=True, help="Compare with the checksum database too (asks the network).")
+@click.option("--checksums", is_flag=True, help="Compare with the checksum database of GOSUMDB too (asks the network).")
 @config_option
 @json_option
 def verify(versions: tuple[str, ...], checksums: bool, file: str, as_json: bool) -> None:
-    """Hash what is stored again (all of it, or some versions) and report what is broken."""
-    from athens_tx.commands import verify_versions
+    """
+    Hash what is stored again (all of it, or some versions) and report what is broken.
 
-    _run(file, as_json, lambda assembly: verify_versions(assembly, versions, checksums, as_json))
+    Without versions, also those are reported of which only a part is stored (on disk), such as one that is being saved
+    at this moment. With --checksums, versions that GONOSUMDB, GOPRIVATE or NoSumPatterns keep from the checksum
+    database, and those it does not know, are counted as not compared.
+
+    \b
+    Exit status:
+      0  nothing is broken
+      1  something is broken, incomplete or absent
+      2  the command line is wrong
+      3  nothing is known to be broken, but the checksum database could not be asked about something
+    """
+    from athens_tx.verify import verify_versions
+
+    wanted = _parse(versions, as_json)
+    work = partial(verify_versions, versions=wanted, checksums=checksums, as_json=as_json)
+    _run(file, as_json, work, fetching=checksums)
 
 
 @main.command()
@@ -120,11 +151,34 @@ def version(as_json: bool) -> None:
     click.echo(json.dumps({"version": __version__}) if as_json else f"athens-tx {__version__}")
 
 
-def _run(file: str, as_json: bool, work: Callable[[Any], Awaitable[int]], *, quiet: bool = False) -> None:
-    """Plug the rooms together without the web, run C{work} on the reactor, exit with what it returns."""
+def _parse(arguments: tuple[str, ...], as_json: bool) -> list[ModuleVersion]:
+    from athens_tx.commands import parse_versions
+
+    versions, problems = parse_versions(arguments)
+    if problems:
+        _fail_with(problems, as_json, USAGE)
+    return versions
+
+
+def _run(
+    file: str,
+    as_json: bool,
+    work: Callable[[Any], Awaitable[int]],
+    *,
+    fetching: bool = True,
+    refuse: Callable[[Config], list[str]] = lambda config: [],
+) -> None:
+    """
+    Plug the rooms together without the web, run C{work} on the reactor, exit with what it returns.
+
+    @param fetching: whether it asks the network; if not, no go command is needed.
+    @param refuse: what speaks against it, by the settings alone.
+    """
     from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
     from twisted.internet.task import react
 
+    from athens_tx.interrupt import interruptible
     from athens_tx.service import assemble
     from athens_tx.twistd import read_settings
 
@@ -132,32 +186,36 @@ def _run(file: str, as_json: bool, work: Callable[[Any], Awaitable[int]], *, qui
         loaded = read_settings(file, os.environ)
     except ConfigError as error:
         _fail_with(error.problems, as_json)
+    if problems := refuse(loaded.config):
+        _fail_with(problems, as_json)
+    assembly = assemble(reactor, loaded.config, dict(os.environ))
+
+    async def attempt() -> int:
+        try:
+            await assembly.start(serving=False, fetching=fetching)
+            return await work(assembly)
+        except ConfigError as error:
+            _tell_problems(error.problems, as_json)
+        except AthensError as error:
+            _tell_problems([f"{error}{': ' + error.detail if error.detail else ''}"], as_json)
+        return FAILED
 
     async def run() -> None:
-        assembly = assemble(reactor, loaded.config, dict(os.environ))
-        status = FAILED
-        try:
-            await assembly.start(serving=False, fetching=not quiet)
-            status = await work(assembly)
-        except ConfigError as error:
-            for problem in error.problems:
-                click.echo(f"athens-tx: {problem}", err=True)
-        except AthensError as error:
-            click.echo(f"athens-tx: {error}{': ' + error.detail if error.detail else ''}", err=True)
-        finally:
-            await assembly.stop()
+        status = await interruptible(reactor, attempt, assembly.stop)
         if status:
             raise SystemExit(status)
-
-    from twisted.internet.defer import Deferred
 
     react(lambda _: Deferred.fromCoroutine(run()))
 
 
-def _fail_with(problems: list[str], as_json: bool) -> None:
+def _fail_with(problems: list[str], as_json: bool, status: int = FAILED) -> NoReturn:
+    _tell_problems(problems, as_json)
+    raise SystemExit(status)
+
+
+def _tell_problems(problems: list[str], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"problems": problems}, indent=2))
     else:
         for problem in problems:
             click.echo(f"athens-tx: {problem}", err=True)
-    raise SystemExit(FAILED)
