@@ -12,13 +12,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from athens_tx.backends import INDEXES, LOCKS, STORAGES, backend, unbuilt
 from athens_tx.config import Config
 from athens_tx.errors import ConfigError
 from athens_tx.fetch.environment import find_go, parse_goproxy
 from athens_tx.listening import ServerCertificate
 from athens_tx.policy.download_mode import DownloadModes
 from athens_tx.policy.gate import load_filter
-from athens_tx.service import INDEXES, LOCKS, STORAGES, backend, read_text, unbuilt
+from athens_tx.service import read_text
 from athens_tx.sumdb.database import parse_databases
 
 

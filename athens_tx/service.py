@@ -14,13 +14,13 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from athens_tx import __version__
+from athens_tx.backends import INDEXES, LOCKS, STORAGES, backend, unbuilt
 from athens_tx.cache.lists import CachedLister
 from athens_tx.config import Config
 from athens_tx.errors import ConfigError, Problems
 from athens_tx.fetch.assemble import Authorize, Fetching, FetchSettings, make_fetching
 from athens_tx.fetch.environment import UpstreamRules
 from athens_tx.http_client import HttpClient
-from athens_tx.index.memory import MemoryIndex, NoIndex
 from athens_tx.interfaces import FetchedVersion, IChecksumDatabase, IFindsIncomplete, ISingleFlight, IStorage
 from athens_tx.listening import Listening, ServerCertificate
 from athens_tx.observe.lister import MeteredLister
@@ -32,11 +32,8 @@ from athens_tx.policy.filter import Filter
 from athens_tx.policy.gate import Gate, ReloadableModes, load_filter
 from athens_tx.policy.validator import ValidatorHook
 from athens_tx.protocol import Protocol
-from athens_tx.singleflight.memory import MemorySingleFlight
 from athens_tx.stash import Stash
 from athens_tx.storage.body import FileZip
-from athens_tx.storage.disk import DiskStorage
-from athens_tx.storage.memory import MemoryStorage
 from athens_tx.sumdb.cache import Store
 from athens_tx.sumdb.client import SumDBClient
 from athens_tx.sumdb.database import Database, parse_databases
@@ -49,23 +46,6 @@ from athens_tx.web.site import WebSite
 
 #: Threads of the pool beyond those that fetches may be using.
 SPARE_THREADS = 20
-
-#: The backends of this build; all other types are settings that Athens knows and we refuse by name.
-STORAGES: Mapping[str, Callable[[Any, Config], Any]] = {
-    "memory": lambda reactor, config: MemoryStorage(config.memory_storage_limit),
-    "disk": lambda reactor, config: DiskStorage(
-        reactor, Path(config.storage.disk.root_path), stash_limit=config.stash_timeout
-    ),
-}
-INDEXES: Mapping[str, Callable[[Any, Config], Any]] = {
-    "": lambda reactor, config: NoIndex(),
-    "none": lambda reactor, config: NoIndex(),
-    "memory": lambda reactor, config: MemoryIndex(),
-}
-LOCKS: Mapping[str, Callable[[Any, Config], Any]] = {
-    "": lambda reactor, config: MemorySingleFlight(),
-    "memory": lambda reactor, config: MemorySingleFlight(),
-}
 
 
 class Assembly:
@@ -366,28 +346,6 @@ class Assembly:
 def assemble(reactor: Any, config: Config, environ: Mapping[str, str]) -> Assembly:
     """@return: the rooms for these settings, not started."""
     return Assembly(reactor, config, environ)
-
-
-def backend(kinds: Mapping[str, Callable[[Any, Config], Any]], setting: str, kind: str) -> Callable[[Any, Config], Any]:
-    """
-    @param kinds: L{STORAGES}, L{INDEXES} or L{LOCKS}; C{setting} is what chooses among them, C{kind} its value.
-    @return: what makes the backend.
-    @raise ConfigError: there is none of this kind.
-    """
-    if kind not in kinds:
-        known = ", ".join(name for name in kinds if name)
-        raise ConfigError([f"{setting} {kind}: this version has no such backend yet; it has {known}"])
-    return kinds[kind]
-
-
-def unbuilt(config: Config) -> list[str]:
-    """@return: the settings that are taken and mean nothing to this version, one line each."""
-    lines = []
-    if config.enable_pprof:
-        lines.append("EnablePprof: this version has no profiling listener; nothing listens on PprofPort")
-    if config.trace_exporter:
-        lines.append("TraceExporter: this version sends no traces")
-    return lines
 
 
 def read_text(path: Path) -> str:
