@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest_twisted
 
@@ -76,6 +77,28 @@ async def test_a_program_builds_with_the_checksum_database_through_the_daemon(
     assert "github.com/acme/base v1.1.0 h1:" in (folder / "go.sum").read_text()
     assert (await daemon.get("/sumdb/sum.example.test/supported")).status == 200
     assert (await daemon.get("/sumdb/other.example.test/supported")).status == 404
+
+
+@pytest_twisted.ensureDeferred
+async def test_offline_and_without_go_the_checksum_database_goes_on_answering(
+    upstream: Upstream, make_daemon: MakeDaemon, make_client: Callable[..., GoClient], tmp_path: Path
+) -> None:
+    assert upstream.sumdb is not None
+    daemon = await make_daemon(env=checked(upstream, ATHENS_SUM_DB_CACHE_DIR=str(tmp_path / "sumdb"))).start()
+    first = make_client(daemon.url, "first", GOSUMDB=upstream.sumdb.key)
+    await first.build_and_run(first.project("online", {"github.com/acme/app": "v1.0.0"}))
+    assert await daemon.stop() == 0
+
+    requests = len(upstream.log)
+    daemon.env |= {"ATHENS_NETWORK_MODE": "offline", "GO_BINARY_PATH": "/none/go"}
+    await daemon.start()
+    fresh = make_client(daemon.url, "fresh", GOSUMDB=upstream.sumdb.key)
+    folder = fresh.project("offline", {"github.com/acme/app": "v1.0.0"})
+    assert "github.com/acme/base" in await fresh.build_and_run(folder)
+    assert "github.com/acme/base v1.1.0 h1:" in (folder / "go.sum").read_text()
+    never = await daemon.get("/sumdb/sum.example.test/lookup/github.com/acme/old@v1.0.0")
+    assert never.status >= 400
+    assert len(upstream.log) == requests
 
 
 @pytest_twisted.ensureDeferred
