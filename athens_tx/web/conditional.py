@@ -34,6 +34,11 @@ def entity_tag(kind: str, name: str, length: int) -> bytes:
     return b'"%s"' % blake2b(f"{kind} {length} {name}".encode(), digest_size=12).hexdigest().encode()
 
 
+def body_tag(data: bytes) -> bytes:
+    """@return: a strong entity tag of C{data} itself."""
+    return b'"%s"' % blake2b(data, digest_size=12).hexdigest().encode()
+
+
 def wanted(headers: Headers, method: bytes, tag: bytes, length: int, modified: bytes = b"") -> Part:
     """
     @param headers: those of the request.

@@ -8,7 +8,7 @@ from athens_tx.module.escape import unescape_path
 from athens_tx.module.path import check_path
 from athens_tx.module.version import ModuleVersion, check_path_major, is_canonical
 from athens_tx.web import bodies
-from athens_tx.web.conditional import Part, entity_tag
+from athens_tx.web.conditional import Part, body_tag, entity_tag
 from athens_tx.web.request import JSON, NO_CACHE, TEXT, WebRequest
 
 _ZIP = b"application/zip"
@@ -59,14 +59,14 @@ class Download:
         mv = await self._version(request, module, version)
         answer = await self._protocol.info(mv, fetch=_may_fetch(request))
         request.source = answer.source
-        return self._small(request, "info", mv, answer.body, JSON)
+        return self._small(request, mv, answer.body, JSON)
 
     async def mod(self, request: WebRequest, module: str, version: str) -> bytes:
         """C{@v/VERSION.mod}: the go.mod."""
         mv = await self._version(request, module, version)
         answer = await self._protocol.mod(mv, fetch=_may_fetch(request))
         request.source = answer.source
-        return self._small(request, "mod", mv, answer.body, TEXT)
+        return self._small(request, mv, answer.body, TEXT)
 
     async def zip(self, request: WebRequest, module: str, version: str) -> bytes | None:
         """C{@v/VERSION.zip}: the module zip, all or the part that is asked for."""
@@ -104,7 +104,7 @@ class Download:
         await self._gate.admit(mv.path, mv.version)
         return mv
 
-    def _small(self, request: WebRequest, kind: str, mv: ModuleVersion, data: bytes, content_type: bytes) -> bytes:
+    def _small(self, request: WebRequest, mv: ModuleVersion, data: bytes, content_type: bytes) -> bytes:
         if not _is_settled(mv):
             return request.reply(200, data, content_type)
-        return bodies.body(request, data, content_type, entity_tag(kind, str(mv), len(data)), cache=self._forever)
+        return bodies.body(request, data, content_type, body_tag(data), cache=self._forever)

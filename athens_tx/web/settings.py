@@ -20,7 +20,7 @@ class WebSettings:
     @ivar basic_auth_user: with C{basic_auth_pass}, the credentials that are wanted; one of them empty: none are.
     @ivar force_ssl: send requests that did not come by TLS, nor through a proxy that says so, to C{https}.
     @ivar home_template_path: a template of the administrator's own for the home page; the file may be missing.
-    @ivar robots_file: what C{/robots.txt} gives; the file may be missing.
+    @ivar robots_file: what C{/robots.txt} gives; the file may be missing, see L{athens_tx.web.status}.
     @ivar no_sum_patterns: module path patterns that the checksum database is not asked about.
     @ivar gateway_errors: C{UpstreamErrors = "gateway"}, see L{athens_tx.errors.http_status}.
     @ivar header_timeout: seconds in which the headers of a request must be complete.

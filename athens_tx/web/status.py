@@ -13,7 +13,7 @@ from twisted.web.http import datetimeToString
 from athens_tx.errors import AthensError, NotFound
 from athens_tx.interfaces import IIndex, IStorage
 from athens_tx.web import bodies
-from athens_tx.web.conditional import entity_tag
+from athens_tx.web.conditional import body_tag
 from athens_tx.web.errors import scrub
 from athens_tx.web.files import WatchedFile
 from athens_tx.web.request import JSON, TEXT, WebRequest
@@ -22,6 +22,10 @@ from athens_tx.web.site import Metrics
 
 #: How long a store may take to say that it works, in seconds.
 CHECK_TIME = 10.0
+
+#: The C{RobotsFile} that nobody chose, and what is served while there is no such file.
+DEFAULT_ROBOTS_FILE = "robots.txt"
+STAY_AWAY = b"User-agent: *\nDisallow: /\n"
 
 _log = Logger(namespace="athens_tx.web")
 
@@ -36,6 +40,7 @@ class Status:
         self._checked = (("storage", storage), ("index", index))
         self._metrics = metrics
         self._robots = WatchedFile(reactor, settings.robots_file) if settings.robots_file else None
+        self._built_in = settings.robots_file == DEFAULT_ROBOTS_FILE
         known = {"version": settings.version, "date": settings.date}
         said = {name: value for name, value in known.items() if value}
         self._version = json.dumps(said, separators=(",", ":")).encode() + b"\n"
@@ -80,18 +85,19 @@ class Status:
         return request.reply(200, text, content_type.encode())
 
     async def robots(self, request: WebRequest) -> bytes:
-        """C{/robots.txt}: a file."""
+        """C{/robots.txt}: a file; where nobody chose one, a request to stay away, since each visit may cost a fetch."""
         try:
             if self._robots is None:
                 raise FileNotFoundError
             file = await self._robots.contents()
         except FileNotFoundError as error:
+            if self._built_in:
+                return bodies.body(request, STAY_AWAY, TEXT, body_tag(STAY_AWAY), cache=b"no-cache")
             raise NotFound("404 page not found") from error
         except OSError as error:
             raise NotFound("404 page not found", detail=f"RobotsFile: {error}") from error
-        tag = entity_tag("robots", str(file.modified), len(file.data))
         modified = datetimeToString(file.modified)
-        return bodies.body(request, file.data, TEXT, tag, cache=b"no-cache", modified=modified)
+        return bodies.body(request, file.data, TEXT, body_tag(file.data), cache=b"no-cache", modified=modified)
 
 
 async def _awaited(check: Awaitable[None]) -> None:

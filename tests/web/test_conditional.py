@@ -135,6 +135,18 @@ async def test_small_files_have_parts_and_conditions_too(serve: Any, kind: str) 
     assert (await server.ask(path, Range="bytes=999-")).status == 416
 
 
+@pytest.mark.parametrize("kind", ["info", "mod"])
+@pytest_twisted.ensureDeferred
+async def test_a_small_file_of_other_bytes_has_another_tag(serve: Any, kind: str) -> None:
+    server = serve()
+    path = f"/github.com/acme/lib/@v/v1.0.0.{kind}"
+    before = await server.ask(path)
+    server.protocol.answers[kind] = before.body[::-1]
+    after = await server.ask(path, If_None_Match=before.headers["etag"])
+    assert (after.status, len(after.body)) == (200, len(before.body))
+    assert after.headers["etag"] != before.headers["etag"]
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_query_has_neither(serve: Any) -> None:
     server = serve()

@@ -10,6 +10,7 @@ import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 
+from athens_tx.config import Config
 from athens_tx.errors import StorageUnavailable
 from athens_tx.web import status
 from athens_tx.web.files import MAX_FILE
@@ -55,6 +56,23 @@ async def test_who_stops_waiting_for_readiness_stops_the_checks(serve: Any, logg
     await cancelled
     await server.site.drain()
     assert not [event for event in logged if event["log_level"].name in ("error", "critical")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_robots_are_told_to_stay_away_where_nobody_chose_a_file(
+    serve: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Config().robots_file == status.DEFAULT_ROBOTS_FILE
+    server = serve(robots_file=status.DEFAULT_ROBOTS_FILE)
+    got = await server.ask("/robots.txt")
+    assert (got.status, got.body) == (200, b"User-agent: *\nDisallow: /\n")
+    assert got.headers["content-type"] == "text/plain; charset=utf-8"
+    assert (await server.ask("/robots.txt", If_None_Match=got.headers["etag"])).status == 304
+    (tmp_path / "robots.txt").write_bytes(b"come in\n")
+    assert (await server.ask("/robots.txt")).body == b"come in\n"
+    (tmp_path / "robots.txt").unlink()
+    assert (await server.ask("/robots.txt")).body == got.body
 
 
 @pytest_twisted.ensureDeferred
