@@ -8,6 +8,7 @@ import socket
 import stat
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import attrs
 from OpenSSL import SSL, crypto
@@ -18,13 +19,20 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorCore,
     IStreamServerEndpoint,
+    ITransport,
 )
 from twisted.internet.ssl import CertificateOptions
-from twisted.protocols.tls import TLSMemoryBIOFactory, TLSMemoryBIOProtocol
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from athens_tx.errors import ConfigError
 from athens_tx.systemd import activated_endpoints
+
+#: What plain HTTP gets at a port that speaks TLS, as Go says it.
+PLAIN_HTTP = (
+    b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+    b"Client sent an HTTP request to an HTTPS server.\n"
+)
 
 
 @implementer(IOpenSSLServerConnectionCreator)
@@ -68,6 +76,29 @@ class ServerCertificate:
         return SSL.Connection(self._context, None)
 
 
+class _ServerTLS(BufferingTLSTransport):
+    """TLS, and a sentence for who speaks plain HTTP to it: he would wait for an answer, or see the connection break."""
+
+    _begun = False
+    _answered = False
+
+    def dataReceived(self, data: bytes) -> None:
+        """The first byte tells: a TLS record begins with one of 20 to 23, a method of HTTP with a capital letter."""
+        if not self._begun:
+            self._begun = True
+            if data[:1].isupper():
+                self._answered = True
+                transport = cast(ITransport, self.transport)
+                transport.write(PLAIN_HTTP)
+                transport.loseConnection()
+        if not self._answered:
+            super().dataReceived(data)
+
+
+class _ServerTLSFactory(TLSMemoryBIOFactory):
+    protocol = _ServerTLS
+
+
 def _certificates(pem: bytes) -> list[crypto.X509]:
     end = b"-----END CERTIFICATE-----"
     blocks = [block + end for block in pem.split(end)[:-1]]
@@ -107,7 +138,7 @@ class Listening:
         @raise ConfigError: an address can't be had, with the setting to look at.
         """
         if self.certificate is not None:
-            factory = TLSMemoryBIOFactory(self.certificate, False, factory)
+            factory = _ServerTLSFactory(self.certificate, False, factory)
         passed = activated_endpoints(environ, pid=os.getpid())
         if passed:
             return [

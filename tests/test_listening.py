@@ -181,6 +181,53 @@ async def test_tls_and_a_new_certificate_without_a_restart(tmp_path: Path) -> No
         assert third == second
 
 
+def plain(address: tuple[str, int], request: bytes) -> bytes:
+    """Speak without TLS; @return: all that comes."""
+    with socket.create_connection(address, 10) as client:
+        client.sendall(request)
+        received = b""
+        while piece := client.recv(4096):
+            received += piece
+    return received
+
+
+@pytest_twisted.ensureDeferred
+async def test_plain_http_to_a_port_with_tls_is_told_so(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate = ServerCertificate(authority.certificate, authority.key)
+    async with Open(Listening("127.0.0.1:0", "", certificate)) as host:
+        ask = ("127.0.0.1", host.port)
+        got = await deferToThread(plain, ask, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        head, _, body = got.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.0 400 Bad Request\r\n")
+        assert body == b"Client sent an HTTP request to an HTTPS server.\n"
+        assert b"400" not in await deferToThread(plain, ask, b"\x00\x01\x02\x03\x04\x05")
+        assert (await deferToThread(greeting, ask, authority.context()))[0] == b"hello"
+
+
+def in_pieces(address: tuple[str, int], context: ssl.SSLContext) -> bytes:
+    """Shake hands byte by byte; @return: what a TLS client reads."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with socket.create_connection(address, 10) as client:
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        while True:
+            try:
+                return tls.read(100)
+            except ssl.SSLWantReadError:
+                for byte in outgoing.read():
+                    client.sendall(bytes([byte]))
+                incoming.write(client.recv(4096))
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_handshake_may_come_byte_by_byte(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    certificate = ServerCertificate(authority.certificate, authority.key)
+    async with Open(Listening("127.0.0.1:0", "", certificate)) as host:
+        assert await deferToThread(in_pieces, ("127.0.0.1", host.port), authority.context()) == b"hello"
+
+
 @pytest.mark.parametrize(
     ("file", "text", "reason"),
     [
