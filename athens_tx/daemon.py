@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from twisted.application.service import Service
@@ -37,6 +38,7 @@ class Daemon(Service):
     @param notifier: speaks to systemd; made when we start, since twistd may have forked by then.
     @param observer: the log, whose level a reload may change; C{None} where twistd has a log of its own.
     @param on_ready: told the URL when the first request may come.
+    @param pid_file: that of twistd, absolute; removed where we end the program before twistd can do it.
     """
 
     log = Logger()
@@ -52,6 +54,7 @@ class Daemon(Service):
         notifier: Callable[[], Notifier],
         observer: LogObserver | None = None,
         on_ready: Callable[[str], None] = lambda url: None,
+        pid_file: str = "",
     ) -> None:
         self._reactor = reactor
         self._loaded = loaded
@@ -61,6 +64,7 @@ class Daemon(Service):
         self._make_notifier = notifier
         self._observer = observer
         self._on_ready = on_ready
+        self._pid_file = pid_file
         self._assembly: Assembly | None = None
         self._ports: list[IListeningPort] = []
         self._starting: Deferred[None] | None = None
@@ -156,17 +160,23 @@ class Daemon(Service):
     async def _reload(self, assembly: Assembly) -> None:
         self.log.info("reloading")
         self._notifier.reloading()
+        problems = 0
         try:
             new = self._load()
         except ConfigError as error:
+            problems = len(error.problems)
             for problem in error.problems:
                 self.log.error("not reloaded, the old settings stay: {problem}", problem=problem)
         else:
             self._adopt(new)
         for problem in await assembly.reload():
+            problems += 1
             self.log.error("not reloaded, the old one stays: {problem}", problem=problem)
         self._notifier.ready()
-        self.log.info("reloaded")
+        if problems:
+            self.log.warn("reloaded, but {problems} refused: there the old stays in use", problems=problems)
+        else:
+            self.log.info("reloaded")
 
     def _adopt(self, new: Loaded) -> None:
         """Take what can change while we run: the log level. All else that differs waits for a restart."""
@@ -214,6 +224,9 @@ class Daemon(Service):
     def _leave_with_status(self) -> None:
         # twistd returns 0 after reactor.stop(), and a SystemExit in a trigger is only logged.
         def leave() -> None:
+            if self._pid_file:
+                with suppress(OSError):
+                    os.unlink(self._pid_file)
             sys.stdout.flush()
             sys.stderr.flush()
             os._exit(self.exit_status)

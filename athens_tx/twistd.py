@@ -96,8 +96,14 @@ def makeService(options: Options) -> IService:
         return read_settings(file, environ, strict=strict)
 
     def announce(url: str) -> None:
-        if options["announce"]:
-            print(f"\nPoint the go command here:\n\n    export GOPROXY={url}\n", file=sys.__stderr__, flush=True)
+        if not options["announce"]:
+            return
+        if url.startswith("unix:"):  # which go can't dial
+            path = url.removeprefix("unix:")
+            text = f"Listening on the Unix socket {path}: put a web server in front, and point the go command at that."
+        else:
+            text = f"Point the go command here:\n\n    export GOPROXY={url}"
+        print(f"\n{text}\n", file=sys.__stderr__, flush=True)
 
     root = Root(observer)
     daemon = Daemon(
@@ -109,6 +115,7 @@ def makeService(options: Options) -> IService:
         notifier=lambda: Notifier(os.environ, cast(Any, reactor), pid=os.getpid()),
         observer=observer,
         on_ready=announce,
+        pid_file=_pid_file(options.parent or {}),
     )
     daemon.setServiceParent(root)
     return root
@@ -130,6 +137,11 @@ def environment() -> dict[str, str]:
 def _secrets(config: Config) -> list[str]:
     """@return: what no line of the log may show, wherever it comes from; URLs lose their passwords by their form."""
     return [setting.of(config) for setting in SETTINGS if setting.secret is Secret.YES and setting.of(config)]
+
+
+def _pid_file(twistd: Mapping[str, Any]) -> str:
+    """@return: absolute path of the file that twistd writes its process id to; empty if it writes none."""
+    return os.path.abspath(twistd["pidfile"]) if twistd.get("pidfile") else ""
 
 
 def _log_stream(twistd: Mapping[str, Any]) -> TextIO | None:

@@ -108,7 +108,10 @@ async def test_a_unix_socket_alone(make_daemon: MakeDaemon, tmp_path: Path) -> N
     path = tmp_path / "socket"
     daemon = make_daemon(env={"ATHENS_UNIX_SOCKET": str(path)})
     daemon.launch()
+    announced = daemon.logged("Unix socket")
     assert f"unix:{path}" in await daemon.logged("ready:")
+    assert f"Unix socket {path}: put a web server in front" in await announced
+    assert not daemon.has_logged("GOPROXY=")
     assert "200 OK" in await deferToThread(raw, str(path), "/healthz")
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", daemon.port)) != 0
@@ -133,6 +136,17 @@ async def test_tls_and_a_new_certificate_at_sighup(make_daemon: MakeDaemon, tmp_
     context = ssl.create_default_context()
     authority.configure_trust(context)
     assert "200 OK" in await deferToThread(raw, ("127.0.0.1", daemon.port), "/healthz", context)
+    assert "HTTP request to an HTTPS server" in await deferToThread(raw, ("127.0.0.1", daemon.port), "/healthz")
+
+    def negotiated() -> str | None:
+        offering = ssl.create_default_context()
+        authority.configure_trust(offering)
+        offering.set_alpn_protocols(["h2", "http/1.1"])
+        client = socket.create_connection(("127.0.0.1", daemon.port), 10)
+        with offering.wrap_socket(client, server_hostname="localhost") as wrapped:
+            return wrapped.selected_alpn_protocol()
+
+    assert await deferToThread(negotiated) == "h2"
 
     def serial() -> str:
         client = socket.create_connection(("127.0.0.1", daemon.port), 10)
@@ -146,7 +160,16 @@ async def test_tls_and_a_new_certificate_at_sighup(make_daemon: MakeDaemon, tmp_
     reloaded = daemon.logged(r"\breloaded\b")
     daemon.signal(1)
     await reloaded
-    assert await deferToThread(serial) != first
+    second = await deferToThread(serial)
+    assert second != first
+    in_part = daemon.logged("reloaded")
+    (tmp_path / "cert.pem").write_text("nonsense")
+    daemon.signal(1)
+    while "not reloaded" in (line := await in_part):
+        in_part = daemon.logged("reloaded")
+    assert "WARN" in line
+    assert "reloaded, but 1 refused: there the old stays in use" in line
+    assert await deferToThread(serial) == second
 
 
 class Notified:
@@ -228,4 +251,23 @@ async def test_as_a_daemon_in_the_background_with_a_log_file(make_daemon: MakeDa
         if not pid.exists():
             break
         await deferToThread(subprocess.run, ["sleep", "0.05"], check=True)
+    assert not pid.exists()
+
+
+@pytest.mark.parametrize("ground", ["front", "back"])
+@pytest_twisted.ensureDeferred
+async def test_a_failed_start_leaves_no_pid_file(make_daemon: MakeDaemon, tmp_path: Path, ground: str) -> None:
+    daemon = make_daemon()
+    log, pid = tmp_path / "athens.log", tmp_path / "twistd.pid"
+    options = [f"--pidfile={pid}", f"--logfile={log}", *(["--nodaemon"] if ground == "front" else [])]
+    daemon.command = [str(BIN / "twistd"), *options, "athens"]
+    with socket.create_server(("127.0.0.1", daemon.port)):
+        daemon.launch()
+        assert await daemon.ended() == (1 if ground == "front" else 0)
+        # In the background the parent ends when the child may start; the pid file is there by then.
+        for _ in range(600):
+            if not pid.exists():
+                break
+            await deferToThread(subprocess.run, ["sleep", "0.05"], check=True)
+    assert "Address already in use" in log.read_text()
     assert not pid.exists()
