@@ -28,6 +28,8 @@ _PLAIN_COLOUR = "\x1b[0m"
 _REQUEST = ("http-method", "http-path", "request-id")
 # Fields that a client fills: a blank in one of them could pass for the beginning of the next field of a plain line.
 _FOREIGN = frozenset({*_REQUEST, "module", "version"})
+# Fields that are sentences, by which messages end.
+_SENTENCES = frozenset({"error", "problem", "warning"})
 
 _dumps = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
 
@@ -73,7 +75,10 @@ class Plain:
         level = level_name(event)
         message = one_line(_message(event, self._fields))
         found = self._fields.of(event)
-        pairs = "".join([f"{self._key(key)}={_plain(found[key], key)} " for key in sorted(found)])
+        said = [
+            f"{self._key(key)}={_plain(found[key], key)} " for key in sorted(found) if not _ends(message, found, key)
+        ]
+        pairs = "".join(said)
         if self._colours:
             level = f"{_COLOURS[level]}{level}{_PLAIN_COLOUR}"
         line = f"{level}[{self._clock(_when(event))}]: {message}\t{pairs}\n"
@@ -93,6 +98,11 @@ class Plain:
             half = "AM" if local.tm_hour < 12 else "PM"
             self._minute = (minute, f"{local.tm_hour % 12 or 12}:{local.tm_min:02d}{half}")
         return self._minute[1]
+
+
+def _ends(message: str, found: dict[str, Any], key: str) -> bool:
+    """Whether a message ends with the sentence of a field, so that nobody needs to read it twice."""
+    return key in _SENTENCES and isinstance(found[key], str) and message.endswith(one_line(found[key]))
 
 
 def _plain(value: Any, key: str) -> str:

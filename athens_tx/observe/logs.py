@@ -34,7 +34,7 @@ _WEIGHT: dict[object, int] = {
     LogLevel.error: 3,
     LogLevel.critical: 4,
 }
-_CHATTER = ("twisted.internet.", "log_legacy")
+_CHATTER = ("twisted.", "log_legacy")
 
 
 def parse_level(name: str) -> object:
@@ -99,7 +99,7 @@ class LogObserver:
 
 
 def _weight(event: LogEvent) -> int:
-    """@return: what an event weighs; Twisted's own word on each port and factory is for debugging."""
+    """@return: what an event weighs; Twisted's own word on itself, each port and factory is for debugging."""
     level = level_of(event)
     if level is LogLevel.info and str(event.get("log_namespace", "")).startswith(_CHATTER):
         return 0

@@ -128,6 +128,14 @@ def test_the_levels_have_the_names_of_athens(level, plain, cloud):
     assert json.loads(written(event, cloud_runtime="GCP"))["severity"] == cloud
 
 
+def test_a_plain_line_says_no_sentence_twice():
+    event = {"log_format": "can't start: {problem}", "problem": "Port :1\ttaken", "error": "another"}
+    assert written(event).endswith(": can't start: Port :1\\ttaken\terror=another \n")
+    assert fields(problem="said not") == {"problem": "said not"}
+    assert json.loads(written(event, "json"))["problem"] == "Port :1\ttaken"
+    assert written({"log_format": "{now}", "now": "debug"}).endswith(": debug\tnow=debug \n")
+
+
 def test_colours_are_for_terminals_and_for_plain_lines():
     event = {"log_format": "x", "http_status": 404}
     painted = written(event, is_tty=True)
@@ -172,7 +180,8 @@ def test_an_unknown_level_changes_nothing():
 def test_what_twisted_says_of_its_ports_is_for_debugging():
     stream = io.StringIO()
     watching = observer(stream, level="info")
-    for namespace in ("twisted.internet.protocol.Factory", "log_legacy", "athens_tx.web.app"):
+    twistd = "twisted.scripts._twistd_unix.UnixAppLogger"
+    for namespace in ("twisted.internet.protocol.Factory", "log_legacy", twistd, "athens_tx.web.app"):
         Logger(namespace=namespace, observer=watching).info("from {x}", x=namespace)
     Logger(namespace="twisted.internet.tcp", observer=watching).error("from an error")
     assert [line.split(": ")[1].split("\t")[0] for line in stream.getvalue().splitlines()] == [
