@@ -169,8 +169,9 @@ class Daemon(Service):
                 self.log.error("not reloaded, the old settings stay: {problem}", problem=problem)
         else:
             self._adopt(new)
-        for problem in await assembly.reload():
-            problems += 1
+        refused, logged = await assembly.reload()
+        problems += len(refused) + logged
+        for problem in refused:
             self.log.error("not reloaded, the old one stays: {problem}", problem=problem)
         self._notifier.ready()
         if problems:

@@ -305,19 +305,20 @@ class Assembly:
         """@return: whether systemd's watchdog may be content; that it could ask shows that the reactor turns."""
         return True
 
-    async def reload(self) -> list[str]:
+    async def reload(self) -> tuple[list[str], int]:
         """
         Read the files of the policy, the credentials and the TLS certificate again, each for itself.
 
-        @return: what was refused and is not in the log yet.
+        @return: what was refused and is not in the log yet; and how many files were refused that are.
         """
         problems: list[str] = []
+        logged = 0
         for reload in self._reloads:
             try:
-                await reload()
+                logged += await reload() is False
             except ConfigError as error:
                 problems += error.problems
-        return problems
+        return problems, logged
 
     # -- stop
 

@@ -102,9 +102,10 @@ async def test_sighup_takes_a_good_filter_file_and_refuses_a_bad_one(
     await read
     assert (await daemon.get(f"{LIB}/@v/v1.0.0.info")).status == 403
 
-    refused = daemon.logged("FilterFile line 2")
+    refused, ended = daemon.logged("FilterFile line 2"), daemon.logged("reloaded, but 1 refused")
     rules.write_text("+\n? nonsense\n")
     daemon.signal(signal.SIGHUP)
     await refused
+    await ended
     assert (await daemon.get(f"{LIB}/@v/v1.0.0.info")).status == 403
     assert (await daemon.get("/github.com/acme/base/@v/v1.0.0.info")).status == 200
