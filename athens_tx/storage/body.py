@@ -151,7 +151,7 @@ class FileZip:
     def _read(self) -> bytes:
         """In a thread: the next chunk. Opens the file for the first, closes it after the last."""
         if self._descriptor < 0:
-            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+            self._descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             if os.fstat(self._descriptor).st_size < self._end:
                 raise StorageUnavailable("a stored zip is shorter than it was", detail=str(self.path))
         data = os.pread(self._descriptor, min(CHUNK, self._end - self._position), self._position)

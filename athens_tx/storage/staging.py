@@ -27,6 +27,9 @@ from athens_tx.storage.layout import STAGING
 #: How long another process may hold the lock that L{Staging.exclusive} wants; it needs it for microseconds.
 PATIENCE = 10.0
 
+#: How much L{Staging.probe} writes.
+_BLOCK = 4096
+
 
 def fsync_directory(path: str | Path) -> None:
     """Wait until the names in a directory are on the disk."""
@@ -148,10 +151,24 @@ class Staging:
         shutil.rmtree(name, ignore_errors=True)
 
     def probe(self) -> None:
-        """Make a directory and remove it; OSError or L{StorageUnavailable} where that can't be done."""
+        """
+        Make a directory with a file in it, wait until that is on the disk, and remove both.
+
+        @raise OSError: that can't be done: the disk may be full, which nothing but a written block tells.
+        @raise StorageUnavailable: as L{make}.
+        """
         name = self.name()
         self.make(name)
-        os.rmdir(name)
+        try:
+            descriptor = os.open(f"{name}/probe", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                if os.write(descriptor, bytes(_BLOCK)) < _BLOCK:
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), name)
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        finally:
+            self.discard(name)
 
     def trash(self, target: str) -> None:
         """Remove a directory, at once for those who look for it by its name."""

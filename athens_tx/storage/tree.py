@@ -48,18 +48,20 @@ class Tree:
         @return: the size of the file C{wanted}, of a version that has all three.
 
         It is looked at last, and read after that: if a save replaces an incomplete directory meanwhile, then what is
-        wanted is looked for after what was missing, and so in the new directory. An empty C{.info} is none: it is
-        what Athens has created and not yet written, or what a power cut left of it.
+        wanted is looked for after what was missing, and so in the new directory. An empty C{.info} or C{go.mod} is
+        none: it is what Athens has created and not yet written, or what a power cut left of it.
         """
         info = f"{mv.version}.info"
         directory = self._directory(mv)
         size = 0
         try:
             for name in sorted((info, MOD, ZIP), key=wanted.__eq__):
-                found = os.stat(f"{directory}/{name}")
+                found = os.lstat(f"{directory}/{name}")
+                if stat.S_ISLNK(found.st_mode):  # as where it is opened: nobody's file but ours is served
+                    raise OSError(errno.ELOOP, "a link where a file should be", f"{directory}/{name}")
                 if not stat.S_ISREG(found.st_mode):
                     raise IsADirectoryError(errno.EISDIR, "not a file", f"{directory}/{name}")
-                if name == info and not found.st_size:
+                if name != ZIP and not found.st_size:
                     raise FileNotFoundError
                 size = found.st_size
         except (FileNotFoundError, NotADirectoryError):
@@ -102,7 +104,7 @@ class Tree:
     def _read(self, mv: ModuleVersion, name: str, limit: int) -> bytes:
         self._size(mv, name)
         try:
-            descriptor = os.open(f"{self._directory(mv)}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(f"{self._directory(mv)}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:  # deleted just now
             raise NotFound(f"{mv} is not stored") from None
         try:

@@ -20,7 +20,7 @@ from athens_tx.interfaces import IFindsIncomplete
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.storage.layout import STAGING
-from tests.contract.zips import HandZip
+from tests.contract.zips import HandZip, whole
 from tests.storage.disks import files, is_whole, leftovers, put, save, turns
 
 MV = ModuleVersion("github.com/Azure/x", "v1.0.0")
@@ -61,10 +61,11 @@ async def test_a_fourth_file_does_no_harm(storage: DiskStorage, tmp_path: Path) 
     assert len(os.listdir(tmp_path / DIRECTORY)) == 3
 
 
+@pytest.mark.parametrize("name", ["v1.0.0.info", "go.mod"])
 @pytest_twisted.ensureDeferred
-async def test_an_empty_info_is_a_torn_one(storage: DiskStorage, tmp_path: Path) -> None:
+async def test_an_empty_small_file_is_a_torn_one(storage: DiskStorage, tmp_path: Path, name: str) -> None:
     await save(storage, MV)
-    put(tmp_path, f"{DIRECTORY}/v1.0.0.info", "")
+    put(tmp_path, f"{DIRECTORY}/{name}", "")
     assert not await is_whole(storage, MV)
     assert await storage.list(MV.path) == []
     assert await storage.catalog("", 5) == ([], "")
@@ -158,6 +159,45 @@ async def test_a_directory_that_can_not_be_read_fails_the_catalog(
     locked = "Azure"
     with pytest.raises(StorageUnavailable, match="Permission denied"):
         await storage.catalog("", 5)
+
+
+@pytest.mark.parametrize("name", ["v1.0.0.info", "go.mod", "source.zip"])
+@pytest_twisted.ensureDeferred
+async def test_a_link_in_place_of_a_file_is_not_followed(storage: DiskStorage, tmp_path: Path, name: str) -> None:
+    await save(storage, MV)
+    body = await storage.zip(MV)
+    os.rename(tmp_path / DIRECTORY / name, tmp_path / "secret")
+    os.symlink(tmp_path / "secret", tmp_path / DIRECTORY / name)
+    for ask in (storage.info, storage.mod, storage.zip, storage.exists):
+        with pytest.raises(StorageUnavailable, match="link"):
+            await ask(MV)
+    if name == "source.zip":
+        with pytest.raises(StorageUnavailable, match="symbolic"):  # nor if it became one after it was looked at
+            await whole(body)
+    await storage.delete(MV)
+    assert (tmp_path / "secret").exists()
+    await save(storage, MV)
+    assert await is_whole(storage, MV)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_small_file_that_becomes_a_link_is_not_followed(
+    storage: DiskStorage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await save(storage, MV)
+    os.rename(tmp_path / DIRECTORY / "go.mod", tmp_path / "secret")
+    real = os.open
+
+    def open_(path: Any, *args: Any, **kwargs: Any) -> int:
+        if str(path).endswith("go.mod"):
+            os.unlink(path)
+            os.symlink(tmp_path / "secret", path)
+        return real(path, *args, **kwargs)
+
+    put(tmp_path, f"{DIRECTORY}/go.mod", "module x")
+    monkeypatch.setattr(os, "open", open_)
+    with pytest.raises(StorageUnavailable, match="symbolic"):
+        await storage.mod(MV)
 
 
 @pytest_twisted.ensureDeferred

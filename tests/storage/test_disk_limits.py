@@ -64,7 +64,7 @@ async def test_a_disk_that_hangs_is_unavailable_after_its_limit(
     assert IReactorTime.providedBy(held)
     storage = await started(held, tmp_path, time_limit=30.0)
     await save(storage, MV)
-    hang = Hang(monkeypatch, "stat", tmp_path)
+    hang = Hang(monkeypatch, "lstat", tmp_path)
     body = HandZip(3)
     asked = [
         Deferred.fromCoroutine(coroutine)
@@ -99,7 +99,7 @@ async def test_a_disk_that_hangs_is_unavailable_after_its_limit(
 async def test_one_who_leaves_is_not_told_of_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     held = HeldReactor()
     storage = await started(held, tmp_path)
-    hang = Hang(monkeypatch, "stat", tmp_path)
+    hang = Hang(monkeypatch, "lstat", tmp_path)
     asked = Deferred.fromCoroutine(storage.info(MV))
     await hang.until_hung()
     asked.cancel()
@@ -194,5 +194,5 @@ async def test_everything_that_touches_the_disk_does_so_in_a_thread(
     await storage.delete(MV)
     await storage.stopService()
     monkeypatch.undo()
-    assert {"open", "stat", "mkdir", "rename", "scandir", "fsync"} <= set(threads)
+    assert {"open", "lstat", "mkdir", "rename", "scandir", "fsync"} <= set(threads)
     assert [name for name in threads if threading.main_thread() in threads[name]] == []

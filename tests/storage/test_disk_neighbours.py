@@ -181,7 +181,7 @@ async def test_a_directory_replaced_between_two_looks_is_read_as_one(
                     if name != kept:
                         put(tmp_path / DIRECTORY, name, "torn")
                 looks = []
-                real = os.stat
+                real = os.lstat
 
                 def look(
                     path: Any, *args: Any, _looks: Any = looks, _real: Any = real, _swap: int = swap, **kwargs: Any
@@ -193,7 +193,7 @@ async def test_a_directory_replaced_between_two_looks_is_read_as_one(
                         _looks.append(path)
                     return _real(path, *args, **kwargs)
 
-                monkeypatch.setattr(os, "stat", look)
+                monkeypatch.setattr(os, "lstat", look)
                 try:
                     result = await ask(MV)
                     data = await whole(result) if wanted == "source.zip" else result
@@ -201,4 +201,4 @@ async def test_a_directory_replaced_between_two_looks_is_read_as_one(
                 except NotFound:
                     pass
                 finally:
-                    monkeypatch.setattr(os, "stat", real)
+                    monkeypatch.setattr(os, "lstat", real)

@@ -144,6 +144,21 @@ async def test_a_full_disk_still_serves_and_starts(small: Path, logged: list[dic
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_disk_without_a_free_block_is_not_ready(small: Path) -> None:
+    storage = await started(reactor, small)
+    fill(small)
+    (small / "directories still can be made").mkdir()
+    for _ in range(3):
+        with pytest.raises(StorageUnavailable, match="No space left on device"):
+            await storage.check()
+    assert leftovers(small) == []
+    os.unlink(small / "ballast")
+    await storage.check()
+    assert leftovers(small) == []
+    await storage.stopService()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_download_to_a_full_disk_fails_and_is_removed(small: Path) -> None:
     sink = FileSink(reactor, small / "download")
     for start in range(0, len(LARGE), 50_000):
