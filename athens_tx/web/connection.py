@@ -26,6 +26,9 @@ LINGER = 2.0
 #: How large the request line and all headers together may be, in bytes.
 MAX_HEADERS = 64 * 1024
 
+#: How many digits a Content-Length may have: Python itself refuses to read a number of some thousand.
+MAX_DIGITS = 19
+
 _log = Logger(namespace="athens_tx.web")
 
 
@@ -175,6 +178,11 @@ class Http1(HTTPChannel):
         self._networkProducer.unregisterProducer()
         half_close()
         self._abort_in(LINGER)
+
+    def _maybeChooseTransferDecoder(self, header: bytes, data: bytes) -> bool:
+        if header == b"Content-Length" and len(data) > MAX_DIGITS:
+            return bool(self._failChooseTransferDecoder())
+        return bool(super()._maybeChooseTransferDecoder(header, data))
 
     def _respondToBadRequestAndDisconnect(self) -> None:
         self.refuse(400, "the request can't be read")
