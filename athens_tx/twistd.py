@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from twisted.application.service import IService, MultiService
 from twisted.logger import ILogObserver, globalLogPublisher
@@ -18,6 +18,9 @@ from athens_tx.config import Config, Loaded, load
 from athens_tx.config.masking import Secret
 from athens_tx.config.settings import SETTINGS
 from athens_tx.errors import ConfigError
+
+if TYPE_CHECKING:
+    from athens_tx.observe.logs import LogObserver
 
 
 class Options(usage.Options):
@@ -63,7 +66,6 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     from athens_tx.daemon import Daemon
-    from athens_tx.observe.logs import make_observer
     from athens_tx.observe.stdlib import bridge
     from athens_tx.service import assemble
     from athens_tx.systemd import Notifier
@@ -76,34 +78,14 @@ def makeService(options: Options) -> IService:
         loaded = read_settings(file, environ, strict=strict)
     except ConfigError as error:
         sys.exit("\n".join(f"athens-tx: {problem}" for problem in error.problems))
-    config = loaded.config
     stream = _log_stream(options.parent or {})
-    observer = None
-    if stream is not None:
-        observer = make_observer(
-            stream,
-            level=config.log_level,
-            log_format=config.log_format,
-            cloud_runtime=config.cloud_runtime,
-            is_tty=stream.isatty() if hasattr(stream, "isatty") else False,
-            secrets=_secrets(config),
-        )
+    observer = None if stream is None else _observer(stream, loaded.config)
     bridge(globalLogPublisher)
 
     def read_again() -> Loaded:
         if isinstance(stream, LogFile):
             stream.reopen()  # logrotate has moved it away
         return read_settings(file, environ, strict=strict)
-
-    def announce(url: str) -> None:
-        if not options["announce"]:
-            return
-        if url.startswith("unix:"):  # which go can't dial
-            path = url.removeprefix("unix:")
-            text = f"Listening on the Unix socket {path}: put a web server in front, and point the go command at that."
-        else:
-            text = f"Point the go command here:\n\n    export GOPROXY={url}"
-        print(f"\n{text}\n", file=sys.__stderr__, flush=True)
 
     root = Root(observer)
     daemon = Daemon(
@@ -114,11 +96,34 @@ def makeService(options: Options) -> IService:
         environ=environ,
         notifier=lambda: Notifier(os.environ, cast(Any, reactor), pid=os.getpid()),
         observer=observer,
-        on_ready=announce,
+        on_ready=_announce if options["announce"] else lambda url: None,
         pid_file=_pid_file(options.parent or {}),
     )
     daemon.setServiceParent(root)
     return root
+
+
+def _observer(stream: TextIO, config: Config) -> LogObserver:
+    from athens_tx.observe.logs import make_observer
+
+    return make_observer(
+        stream,
+        level=config.log_level,
+        log_format=config.log_format,
+        cloud_runtime=config.cloud_runtime,
+        is_tty=stream.isatty() if hasattr(stream, "isatty") else False,
+        secrets=_secrets(config),
+    )
+
+
+def _announce(url: str) -> None:
+    """Say to a person at a terminal what to type next."""
+    if url.startswith("unix:"):  # which go can't dial
+        path = url.removeprefix("unix:")
+        text = f"Listening on the Unix socket {path}: put a web server in front, and point the go command at that."
+    else:
+        text = f"Point the go command here:\n\n    export GOPROXY={url}"
+    print(f"\n{text}\n", file=sys.__stderr__, flush=True)
 
 
 def environment() -> dict[str, str]:

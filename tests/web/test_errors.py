@@ -156,7 +156,7 @@ async def test_a_failure_without_words_is_named_by_its_status(serve: Any) -> Non
 @pytest_twisted.ensureDeferred
 async def test_the_unexpected_is_an_internal_error(serve: Any, logged: list[dict[str, Any]]) -> None:
     server = serve()
-    server.protocol.failure = RuntimeError("/root/secret")
+    server.protocol.failure = RuntimeError("/srv/secret")
     got = await server.ask(f"{LIB}/@v/v1.0.0.mod")
     assert (got.status, got.body) == (500, b"internal error\n")
     (event,) = [event for event in logged if event["log_level"] is LogLevel.critical]
