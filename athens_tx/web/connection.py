@@ -9,19 +9,15 @@ from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web._http2 import H2Connection
 from twisted.web.http import HTTPChannel
 from zope.interface import implementer
 
-from athens_tx.web.request import MAX_BODY
+from athens_tx.web.http2 import Http2
+from athens_tx.web.request import LINGER, MAX_BODY
 
 if TYPE_CHECKING:
     from athens_tx.web.request import WebRequest
     from athens_tx.web.site import WebSite
-
-#: How long a refused client may go on sending before the connection is cut, in seconds. Cut at once, it would
-#: often lose the refusal itself.
-LINGER = 2.0
 
 #: How large the request line and all headers together may be, in bytes.
 MAX_HEADERS = 64 * 1024
@@ -236,97 +232,6 @@ class Http1(HTTPChannel):
             self._stalled.cancel()
             self._stalled = None
         super().connectionLost(reason)
-
-
-class Http2(H2Connection):
-    """HTTP/2 that does not take a request that needs long for an idle connection."""
-
-    site: Any
-    streams: dict[int, Any]
-    transport: Any
-
-    def __init__(self, reactor: Any) -> None:
-        super().__init__(reactor)
-        self._late: dict[int, IDelayedCall] = {}
-
-    def timeoutConnection(self) -> None:
-        """Nothing moved for C{idle_timeout} seconds: go on only if nothing but our own answers is waited for."""
-        stuck = self._consumerBlocked is not None or any(self._outboundStreamQueues.values())
-        if not stuck and any(not stream._request.startedWriting for stream in self._answered()):
-            self.setTimeout(self.site.idle_timeout)
-        elif self.streams:
-            _log.info("gave up a client that takes or sends nothing: {peer}", peer=str(self.transport.getPeer()))
-            self.transport.abortConnection()
-        else:
-            self.transport.unregisterProducer()  # TLS does not close under a producer, and we are one
-            super().timeoutConnection()
-
-    def remainingOutboundWindow(self, streamID: int) -> int:
-        """
-        How much a stream may be given. Twisted asks after each piece that it sent, and would go on trying at full speed
-        where the client takes nothing at all: such a stream waits for the client.
-        """
-        if self._outboundStreamQueues[streamID] and not self._sendable(streamID):
-            self.priority.block(streamID)
-        return int(super().remainingOutboundWindow(streamID))
-
-    def _sendable(self, stream_id: int) -> bool:
-        """Whether something can be sent now: there is, and the client takes it (the end it takes always)."""
-        queue = self._outboundStreamQueues[stream_id]
-        if not queue:
-            return False
-        return not isinstance(queue[0], bytes) or self.conn.local_flow_control_window(stream_id) > 0
-
-    def dataReceived(self, data: bytes) -> None:
-        """Frames: some of them may have made room for what waits to be sent."""
-        super().dataReceived(data)
-        if self._sendingDeferred is None:
-            return
-        for stream_id, stream in tuple(self.streams.items()):
-            if stream_id in self.streams:  # one that goes on may end another
-                stream.windowUpdated()
-            if stream_id in self.streams and self._sendable(stream_id):
-                self.priority.unblock(stream_id)
-                waiting, self._sendingDeferred = self._sendingDeferred, None
-                if waiting is not None:
-                    waiting.callback(None)
-
-    def _answered(self) -> list[Any]:
-        return [stream for stream in self.streams.values() if stream._request.started]
-
-    def _requestReceived(self, event: Any) -> None:
-        super()._requestReceived(event)
-        stream_id = event.stream_id
-        self.streams[stream_id].refuse = lambda *_: self._reset_in(0.0, stream_id)
-        if event.stream_ended is None:
-            self._reset_in(self.site.idle_timeout, stream_id)
-
-    def _reset_in(self, seconds: float, stream_id: int) -> None:
-        """Reset a stream whose request is not complete by then. Never at once: events may wait for the stream."""
-        late = self._late.pop(stream_id, None)
-        if late is not None:
-            late.cancel()
-        self._late[stream_id] = self._reactor.callLater(seconds, self._reset, stream_id)
-
-    def _reset(self, stream_id: int) -> None:
-        del self._late[stream_id]
-        stream = self.streams[stream_id]
-        if not stream._request.started:
-            stream.abortConnection()
-
-    def _requestDone(self, streamID: int) -> None:
-        late = self._late.pop(streamID, None)
-        if late is not None:
-            late.cancel()
-        super()._requestDone(streamID)
-        if self.site.draining and self._stillProducing:
-            self.retire()
-
-    def retire(self) -> None:
-        """Close as soon as nothing is being answered."""
-        if not self.streams:
-            self.transport.unregisterProducer()  # as above
-            self.transport.loseConnection()
 
 
 @implementer(IHalfCloseableProtocol)

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 #: How much of a request body is read (and thrown away, because no route wants one) before the request is refused.
 MAX_BODY = 1 << 20
 
+#: How long a refused client may go on sending before the connection is cut, in seconds. Cut at once, it would
+#: often lose the refusal itself.
+LINGER = 2.0
+
 #: What is logged as the status of a request whose client left before there was one.
 CLIENT_LEFT = 499
 

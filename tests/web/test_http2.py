@@ -35,11 +35,13 @@ from twisted.python.failure import Failure
 from athens_tx.errors import StorageUnavailable
 from athens_tx.interfaces import IndexLine
 from athens_tx.storage.body import BytesZip
-from athens_tx.web.request import MAX_BODY
+from athens_tx.web.request import LINGER, MAX_BODY
 
 reactor: Any = _reactor
 ZIP = "/github.com/acme/lib/@v/v1.0.0.zip"
 LIST = "/github.com/acme/lib/@v/list"
+WRONG = b"\0\0\1\0\0\0\0\0\0x"  # data for stream 0
+LONG = b"\xff" * 40_000  # the first part of a frame of 16 MiB
 
 
 @attrs.define
@@ -272,6 +274,121 @@ async def test_a_body_that_is_too_large_or_never_ends_is_reset(secure: Any) -> N
     client.flush()
     await client.until(lambda: small.ended)
     assert small.headers[":status"] == "405"
+
+
+def reset_at_once(client: Client, path: str, *headers: tuple[str, str], end: bool = True) -> None:
+    """Ask and take it back, in what is not flushed yet."""
+    number = client.conn.get_next_available_stream_id()
+    lines = [(":method", "GET"), (":path", path), (":scheme", "https"), (":authority", "proxy.test")]
+    client.conn.send_headers(number, [*lines, *headers], end_stream=end)
+    client.conn.reset_stream(number)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_request_that_is_reset_in_its_own_segment_is_never_begun(
+    secure: Any, logged: list[dict[str, Any]]
+) -> None:
+    server, connect = await secure()
+    client = await connect()
+    for path in ("/healthz", LIST, ZIP, "/nope") * 10:
+        reset_at_once(client, path)
+        reset_at_once(client, path, ("expect", "100-continue"), end=False)
+    client.flush()
+    assert (await client.get("/healthz")).headers[":status"] == "200"
+    assert not client.closed
+    assert server.protocol.asked == []
+    assert [seen[1] for seen in server.metrics.seen] == ["healthz"]
+    assert not [event for event in logged if event["log_level"].name in ("warn", "error", "critical")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_room_and_a_reset_in_one_segment(secure: Any, logged: list[dict[str, Any]]) -> None:
+    server, connect = await secure()
+    client = await connect(greedy=False)
+    server.protocol.zip_body = BytesZip(bytes(8 << 20))
+    number = client.conn.get_next_available_stream_id()
+    stream = client.ask(ZIP)
+    await client.until(lambda: len(stream.body) >= 65535)
+    client.conn.increment_flow_control_window(100_000)
+    client.conn.increment_flow_control_window(100_000, number)
+    client.conn.reset_stream(number)
+    client.flush()
+    assert (await client.get("/healthz")).headers[":status"] == "200"
+    assert not server.site.in_flight
+    assert not [event for event in logged if event["log_level"].name in ("error", "critical")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_too_many_resets_in_one_segment_end_the_connection(secure: Any, logged: list[dict[str, Any]]) -> None:
+    server, connect = await secure()
+    client = await connect()
+    server.protocol.wait = Deferred()
+    number = client.conn.get_next_available_stream_id()
+    client.ask(LIST)
+    await turns(lambda: bool(server.site.in_flight))
+    for _ in range(1500):
+        reset_at_once(client, "/healthz")
+    client.conn.reset_stream(number)
+    client.flush()
+    await client.until(lambda: False)
+    assert client.closed
+    await turns(lambda: not server.site.in_flight)
+    assert not [event for event in logged if event["log_level"].name in ("error", "critical")]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+@pytest.mark.parametrize("end", [WRONG, LONG, None], ids=["wrong frame", "long frame", "goaway"])
+@pytest_twisted.ensureDeferred
+async def test_the_end_of_the_protocol_is_the_end_of_the_connection(
+    secure: Any, logged: list[dict[str, Any]], end: bytes | None, busy: bool
+) -> None:
+    server, connect = await secure()
+    client = await connect()
+    await client.get("/healthz")
+    if busy:
+        server.protocol.wait = Deferred()
+        client.ask(LIST)
+        await turns(lambda: bool(server.site.in_flight))
+    if end is None:
+        client.conn.close_connection()
+        client.flush()
+    else:
+        client.transport.write(end)
+    await client.until(lambda: False)  # long before anything is idle for too long
+    assert client.closed
+    await turns(lambda: not server.site.in_flight)
+    assert not [event for event in logged if event["log_level"].name in ("error", "critical")]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_goes_on_after_an_error_is_told_once_and_cut(secure: Any) -> None:
+    _, connect = await secure()
+    client = await connect()
+    await client.get("/healthz")
+    heard = bytearray()
+    client.transport.dataReceived = heard.extend  # TLS of Twisted would answer the close by itself
+    going_on = LoopingCall(lambda: client.closed or client.transport.write(WRONG))
+    going_on.start(0.1)
+    started = reactor.seconds()
+    await client.until(lambda: False)
+    going_on.stop()
+    assert 0 < len(heard) < 200  # a GOAWAY and the close of TLS
+    assert LINGER / 2 < reactor.seconds() - started < LINGER * 4
+
+
+@pytest_twisted.ensureDeferred
+async def test_connect_is_reset(secure: Any, logged: list[dict[str, Any]]) -> None:
+    _, connect = await secure()
+    client = await connect()
+    for end in (True, False):
+        number = client.conn.get_next_available_stream_id()
+        client.conn.send_headers(number, [(":method", "CONNECT"), (":authority", "x:443")], end_stream=end)
+        client.flush()
+        stream = client.streams.setdefault(number, Stream())
+        await client.until(lambda stream=stream: stream.reset)
+        assert stream.reset
+    assert (await client.get("/healthz")).headers[":status"] == "200"
+    assert not [event for event in logged if event["log_level"].name in ("error", "critical")]
 
 
 @pytest_twisted.ensureDeferred
