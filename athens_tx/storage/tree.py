@@ -58,7 +58,7 @@ class Tree:
             for name in sorted((info, MOD, ZIP), key=wanted.__eq__):
                 found = os.lstat(f"{directory}/{name}")
                 if stat.S_ISLNK(found.st_mode):  # as where it is opened: nobody's file but ours is served
-                    raise OSError(errno.ELOOP, "a link where a file should be", f"{directory}/{name}")
+                    raise IsADirectoryError(errno.ELOOP, "a link where a file should be", f"{directory}/{name}")
                 if not stat.S_ISREG(found.st_mode):
                     raise IsADirectoryError(errno.EISDIR, "not a file", f"{directory}/{name}")
                 if name != ZIP and not found.st_size:

@@ -317,3 +317,19 @@ async def test_a_tree_that_can_not_be_read_is_not_called_whole(storage: DiskStor
             await storage.incomplete()
     finally:
         gone.rename(root)
+
+
+@pytest.mark.parametrize("name", ["go.mod", "source.zip", "v1.0.0.info"])
+@pytest_twisted.ensureDeferred
+async def test_a_link_in_place_of_a_file_spoils_its_own_version_only(
+    storage: DiskStorage, tmp_path: Path, name: str
+) -> None:
+    good = ModuleVersion(MV.path, "v1.0.1")
+    await save(storage, MV)
+    await save(storage, good)
+    os.rename(tmp_path / DIRECTORY / name, tmp_path / "aside")
+    os.symlink(tmp_path / "aside", tmp_path / DIRECTORY / name)
+    with pytest.raises(StorageUnavailable):
+        await storage.zip(MV)
+    assert await storage.list(MV.path) == ["v1.0.1"]
+    assert await storage.catalog("", 5) == ([good], "")
