@@ -30,7 +30,9 @@ class AthensError(Exception):
 
     def afresh(self) -> Self:
         """@return: the same without a traceback, which would keep every frame it went through alive in a cache."""
-        return type(self)(str(self), detail=self.detail, retry_after=self.retry_after)
+        copy = type(self)(str(self), detail=self.detail, retry_after=self.retry_after)
+        copy.origin = self.origin
+        return copy
 
 
 class InvalidModule(AthensError):

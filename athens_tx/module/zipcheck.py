@@ -28,11 +28,6 @@ _ELEMENT = rf"(?!{RESERVED}(?:[./]|\Z))[A-Za-z0-9!#$%&()+,\-.=@\[\]^_{{}}~ ]+(?<
 _FILE = re.compile(rf"{_ELEMENT}(?:/{_ELEMENT})*+\Z")
 
 
-def check_zip(zip: PathLike[str] | str, mv: ModuleVersion, mod: bytes, max_size: int = MAX_ZIP) -> None:
-    """As L{inspect_zip}, without the hash."""
-    inspect_zip(zip, mv, mod, max_size)
-
-
 def inspect_zip(zip: PathLike[str] | str, mv: ModuleVersion, mod: bytes, max_size: int = MAX_ZIP) -> str:
     """
     Check a module zip and hash it, in one pass. It is read whole: not on the reactor's thread.

@@ -137,9 +137,12 @@ def test_a_module_that_is_gone_is_not_served_from_memory(lists: Lists) -> None:
 
 def test_that_a_module_is_not_found_is_remembered_for_a_while(lists: Lists) -> None:
     asking = lists.ask()
-    lists.upstream.fail(NotFound("no such module"))
+    absent = NotFound("no such module")
+    absent.origin = "go"
+    lists.upstream.fail(absent)
     check.failureResultOf(asking, NotFound)
     lists.clock.advance(9.9)
+    assert check.failureResultOf(lists.ask(), NotFound).value.origin == "go"
     assert str(check.failureResultOf(lists.ask(), NotFound).value) == "no such module"
     lists.clock.advance(0.1)
     check.assertNoResult(lists.ask())

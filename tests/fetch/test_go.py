@@ -30,7 +30,7 @@ from athens_tx.errors import (
 from athens_tx.fetch.assemble import Fetching
 from athens_tx.fetch.go import Go, GoFetcher, GoLister
 from athens_tx.module.version import ModuleVersion
-from athens_tx.module.zipcheck import check_zip
+from athens_tx.module.zipcheck import inspect_zip
 from tests.fetch.conftest import Make, leftovers
 from tests.support.git_https import GitHttps
 from tests.support.go_stub import GoStub
@@ -69,7 +69,7 @@ async def test_a_version_of_every_kind(
         assert got.mv == ModuleVersion(path, version)
         assert got.origin == "go"
         assert json.loads(got.info)["Version"] == version
-        check_zip(got.zip, got.mv, got.mod)
+        inspect_zip(got.zip, got.mv, got.mod)
         assert got.zip.is_relative_to(tmp_path / "fetch")
         assert leftovers(tmp_path)
     assert not leftovers(tmp_path)
@@ -280,7 +280,7 @@ async def test_a_zip_on_another_file_system_is_copied(
     monkeypatch.setattr(os, "link", link)
     fetching = await make(*DIRECT, home=repositories.home)
     async with await fetch(fetching, LIB, "v1.0.0") as got:
-        check_zip(got.zip, got.mv, got.mod)
+        inspect_zip(got.zip, got.mv, got.mod)
 
 
 def gone(pid: int) -> bool:

@@ -14,7 +14,7 @@ from athens_tx.errors import BadUpstream
 from athens_tx.module.gomod import MAX_GO_MOD
 from athens_tx.module.hashes import hash_zip
 from athens_tx.module.version import ModuleVersion
-from athens_tx.module.zipcheck import MAX_LICENSE, check_zip, inspect_zip
+from athens_tx.module.zipcheck import MAX_LICENSE, inspect_zip
 
 LIB = ModuleVersion("example.com/Lib", "v1.0.0")
 MOD = b"module example.com/Lib\n\ngo 1.21\n"
@@ -47,7 +47,7 @@ def made(tmp_path: Path, files: Files, prefix: str = f"{LIB}/") -> Path:
 )
 def test_a_good_zip_passes_and_is_hashed(tmp_path: Path, files: Files) -> None:
     zip_file = made(tmp_path, [("go.mod", MOD), *files])
-    check_zip(zip_file, LIB, MOD)
+    inspect_zip(zip_file, LIB, MOD)
     assert inspect_zip(str(zip_file), LIB, MOD) == hash_zip(zip_file)
 
 
@@ -116,43 +116,43 @@ def test_the_go_mod_is_the_one_in_the_zip(tmp_path: Path) -> None:
 
 def test_without_a_go_mod_in_the_zip_it_is_made_up(tmp_path: Path) -> None:
     zip_file = made(tmp_path, [("a.go", b"")])
-    check_zip(zip_file, LIB, b"module example.com/Lib\n")
+    inspect_zip(zip_file, LIB, b"module example.com/Lib\n")
     for other in (MOD, b"module example.com/lib\n", b"module example.com/Lib\r\n"):
         with pytest.raises(BadUpstream, match="is not the one in its zip file"):
-            check_zip(zip_file, LIB, other)
+            inspect_zip(zip_file, LIB, other)
 
 
 def test_the_go_mod_may_name_another_module(tmp_path: Path) -> None:
     fork = b"module example.com/original\n"
-    check_zip(made(tmp_path, [("go.mod", fork)]), LIB, fork)
+    inspect_zip(made(tmp_path, [("go.mod", fork)]), LIB, fork)
 
 
 def test_the_go_mod_must_name_a_module(tmp_path: Path) -> None:
     with pytest.raises(BadUpstream, match="names no module"):
-        check_zip(made(tmp_path, [("go.mod", b"go 1.21\n")]), LIB, b"go 1.21\n")
+        inspect_zip(made(tmp_path, [("go.mod", b"go 1.21\n")]), LIB, b"go 1.21\n")
 
 
 def test_a_large_go_mod_is_refused_by_what_the_zip_says(tmp_path: Path) -> None:
     zip_file = made(tmp_path, [("go.mod", MOD + b"\n" * MAX_GO_MOD)])
     with pytest.raises(BadUpstream, match=r"go\.mod has"):
-        check_zip(zip_file, LIB, MOD)
+        inspect_zip(zip_file, LIB, MOD)
 
 
 def test_a_file_that_is_no_zip_is_refused(tmp_path: Path) -> None:
     (tmp_path / "m.zip").write_bytes(b"<html>Sorry</html>")
     with pytest.raises(BadUpstream, match="zip file is cut, or is none"):
-        check_zip(tmp_path / "m.zip", LIB, MOD)
+        inspect_zip(tmp_path / "m.zip", LIB, MOD)
 
 
 def test_sizes_are_limited(tmp_path: Path) -> None:
     zip_file = made(tmp_path, [("go.mod", MOD), ("a", b"\0" * 1000), ("b", b"\0" * 1000)])
     together = len(MOD) + 2000
-    check_zip(zip_file, LIB, MOD, max_size=together)
+    inspect_zip(zip_file, LIB, MOD, max_size=together)
     with pytest.raises(BadUpstream, match=f"more than {together - 1} bytes together"):
-        check_zip(zip_file, LIB, MOD, max_size=together - 1)
+        inspect_zip(zip_file, LIB, MOD, max_size=together - 1)
     size = zip_file.stat().st_size
     with pytest.raises(BadUpstream, match=f"the zip file has {size} bytes, more than 100"):
-        check_zip(zip_file, LIB, MOD, max_size=100)
+        inspect_zip(zip_file, LIB, MOD, max_size=100)
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked_whatever_it_says(tmp_path: Path) -> None:
@@ -164,7 +164,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked_whatever_it_says(tmp_path: Path
         zip_file.write_bytes(data)
         tracemalloc.start()
         with pytest.raises(BadUpstream, match=fault):
-            check_zip(zip_file, LIB, MOD, max_size=50 << 20)
+            inspect_zip(zip_file, LIB, MOD, max_size=50 << 20)
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 4 << 20
