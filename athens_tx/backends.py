@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,48 @@ from athens_tx.singleflight.memory import MemorySingleFlight
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.storage.memory import MemoryStorage
 
+#: Makes a backend, not started, from the reactor, the settings and the environment. What a backend needs beyond the
+#: base is an extra, so it imports its module only here; see L{extra}.
+Maker = Callable[[Any, Config, Mapping[str, str]], Any]
+
+
+def _memory(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    return MemoryStorage(config.memory_storage_limit)
+
+
+def _disk(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    return DiskStorage(reactor, Path(config.storage.disk.root_path), stash_limit=config.stash_timeout)
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around an import: a library that is not installed is a L{ConfigError} that names the C{extra} to install."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("athens_tx"):
+            raise
+        lines = [f"the library {error.name} is not installed: install athens-tx[{name}]"]
+        raise ConfigError(lines) from error
+
+
 #: All other types are settings that Athens knows and we refuse by name.
-STORAGES: Mapping[str, Callable[[Any, Config], Any]] = {
-    "memory": lambda reactor, config: MemoryStorage(config.memory_storage_limit),
-    "disk": lambda reactor, config: DiskStorage(
-        reactor, Path(config.storage.disk.root_path), stash_limit=config.stash_timeout
-    ),
+STORAGES: Mapping[str, Maker] = {
+    "memory": _memory,
+    "disk": _disk,
 }
-INDEXES: Mapping[str, Callable[[Any, Config], Any]] = {
-    "": lambda reactor, config: NoIndex(),
-    "none": lambda reactor, config: NoIndex(),
-    "memory": lambda reactor, config: MemoryIndex(),
+INDEXES: Mapping[str, Maker] = {
+    "": lambda reactor, config, environ: NoIndex(),
+    "none": lambda reactor, config, environ: NoIndex(),
+    "memory": lambda reactor, config, environ: MemoryIndex(),
 }
-LOCKS: Mapping[str, Callable[[Any, Config], Any]] = {
-    "": lambda reactor, config: MemorySingleFlight(),
-    "memory": lambda reactor, config: MemorySingleFlight(),
+LOCKS: Mapping[str, Maker] = {
+    "": lambda reactor, config, environ: MemorySingleFlight(),
+    "memory": lambda reactor, config, environ: MemorySingleFlight(),
 }
 
 
-def backend(kinds: Mapping[str, Callable[[Any, Config], Any]], setting: str, kind: str) -> Callable[[Any, Config], Any]:
+def backend(kinds: Mapping[str, Maker], setting: str, kind: str) -> Maker:
     """
     @param kinds: L{STORAGES}, L{INDEXES} or L{LOCKS}; C{setting} is what chooses among them, C{kind} its value.
     @return: what makes the backend.

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Coroutine, Mapping
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import attrs
 from OpenSSL import SSL
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail
 from twisted.internet.error import ConnectError, DNSLookupError, UserError
 from twisted.internet.error import TimeoutError as ConnectTimeout
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import deferLater
+from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
     ProxyAgent,
@@ -73,6 +74,61 @@ class Response:
         """@return: the last value of a header."""
         values = self.headers.getRawHeaders(name)
         return values[-1] if values else None
+
+
+class OpenResponse:
+    """
+    An answer whose headers are there and whose body waits to be taken: by L{receive} or L{read}, else by L{abort}.
+
+    @ivar length: of the body; C{None} where the answer does not say.
+    @ivar url: where it came from, without credentials.
+    """
+
+    def __init__(self, reactor: Any, response: IResponse, url: str) -> None:
+        self.status: int = response.code
+        self.headers: Headers = response.headers
+        self.length: int | None = response.length if isinstance(response.length, int) else None
+        self.url = url
+        self._reactor = reactor
+        self._response: IResponse | None = response
+
+    def header(self, name: str) -> str | None:
+        """@return: the last value of a header."""
+        values = self.headers.getRawHeaders(name)
+        return values[-1] if values else None
+
+    def receive(self, sink: IConsumer, *, limit: int, idle: float) -> Deferred[int]:
+        """
+        Let the body run into C{sink}, which may pause it.
+
+        @param limit: the most bytes of the body.
+        @param idle: seconds without a byte of the body.
+        @return: the number of bytes; fails as L{HttpClient} says. Cancelling it cuts the connection.
+        """
+        response, self._response = self._response, None
+        if response is None:
+            return fail(AnswerCut("the answer was given up", detail=self.url))
+        body = _deliver(self._reactor, response, sink, limit, idle)
+        return body.done.addErrback(self._translate)
+
+    def _translate(self, failure: Failure) -> NoReturn:
+        if failure.check(CancelledError) or not isinstance(failure.value, Exception):
+            failure.raiseException()
+        raise _translated(failure.value, self.url) from None
+
+    async def read(self, *, limit: int, idle: float = 60.0) -> bytes:
+        """@return: all of the body; see L{receive}."""
+        kept = Kept()
+        await self.receive(kept, limit=limit, idle=idle)
+        return kept.whole()
+
+    def abort(self) -> None:
+        """Cut the connection if the body was not taken; harmless at any moment."""
+        response, self._response = self._response, None
+        if response is not None:
+            body = _deliver(self._reactor, response, Kept(), 0, 1.0)
+            body.done.addErrback(lambda _: None)
+            body.done.cancel()
 
 
 class HttpClient:
@@ -146,6 +202,26 @@ class HttpClient:
             response, final = await self._final(method, url, _headers(headers), data, follow_redirects)
             await self._receive(response, kept, limit=limit, idle=timeout)
             return Response(response.code, response.headers, kept.whole(), final)
+
+        return await self._within(timeout, url, exchange())
+
+    async def open(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        data: bytes | IBodyProducer | None = None,
+        timeout: float = 60.0,  # noqa: ASYNC109
+    ) -> OpenResponse:
+        """
+        @param timeout: seconds until the headers are there; the body has limits of its own.
+        @return: any answer, a redirect too; its body must be taken or aborted.
+        """
+
+        async def exchange() -> OpenResponse:
+            response, final = await self._final(method, url, _headers(headers), data, False)
+            return OpenResponse(self._reactor, response, final)
 
         return await self._within(timeout, url, exchange())
 
@@ -290,11 +366,7 @@ class HttpClient:
         return agent
 
     async def _receive(self, response: IResponse, sink: IConsumer, *, limit: int, idle: float) -> int:
-        encodings = response.headers.getRawHeaders(ENCODING, [b""])
-        gzip = b",".join(encodings).strip().lower() in (b"gzip", b"x-gzip")
-        body = Body(self._reactor, sink, limit=limit, idle=idle, gzip=gzip)
-        response.deliverBody(body)
-        return await body.done
+        return await _deliver(self._reactor, response, sink, limit, idle).done
 
     async def _discard(self, response: IResponse) -> None:
         """Read a small body, so that its connection can be used again; cut a large one."""
@@ -304,6 +376,14 @@ class HttpClient:
             raise
         except Exception:  # noqa: S110  whatever was wrong with it, nobody wanted it
             pass
+
+
+def _deliver(reactor: Any, response: IResponse, sink: IConsumer, limit: int, idle: float) -> Body:
+    encodings = response.headers.getRawHeaders(ENCODING, [b""])
+    gzip = b",".join(encodings).strip().lower() in (b"gzip", b"x-gzip")
+    body = Body(reactor, sink, limit=limit, idle=idle, gzip=gzip)
+    response.deliverBody(body)
+    return body
 
 
 def _headers(given: Mapping[str, str] | None) -> Headers:

@@ -14,7 +14,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, succeed
 
 from athens_tx import __version__
-from athens_tx.backends import INDEXES, LOCKS, STORAGES, backend, unbuilt
+from athens_tx.backends import INDEXES, LOCKS, STORAGES, Maker, backend, unbuilt
 from athens_tx.cache.lists import CachedLister
 from athens_tx.config import Config
 from athens_tx.errors import ConfigError, Problems
@@ -116,9 +116,9 @@ class Assembly:
             self._make_site(modes, databases)
             self._watch()
 
-    async def _open(self, kinds: Mapping[str, Callable[[Any, Config], Any]], setting: str, kind: str) -> Any:
+    async def _open(self, kinds: Mapping[str, Maker], setting: str, kind: str) -> Any:
         """Start the backend that a setting names."""
-        service = backend(kinds, setting, kind)(self.reactor, self.config)
+        service = backend(kinds, setting, kind)(self.reactor, self.config, self._environ)
         service.startService()
         self._services.append(service)
         # What has to connect says so by a Deferred; a Service's own startService gives none.

@@ -48,6 +48,8 @@ def backend_checks(config: Config) -> Iterator[Finding]:
 
 
 def _gcp(config: Config) -> Iterator[Finding]:
+    if config.storage.gcp.endpoint and not is_url(config.storage.gcp.endpoint):
+        yield refuse("must be an http or https URL", "Storage.GCP.Endpoint")
     key = config.storage.gcp.json_key
     if not key:
         return
@@ -85,6 +87,8 @@ def _s3(config: Config) -> Iterator[Finding]:
 
 def _azure_blob(config: Config) -> Iterator[Finding]:
     table = config.storage.azure_blob
+    if table.endpoint and not is_url(table.endpoint):
+        yield refuse("must be an http or https URL", "Storage.AzureBlob.Endpoint")
     identity, scope = table.managed_identity_resource_id, table.credential_scope
     if not table.account_key and not (identity and scope):
         yield refuse(

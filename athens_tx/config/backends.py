@@ -133,6 +133,19 @@ class Gcp(Table):
         rule="standard base64 of a JSON credential",
         secret=Secret.YES,
     )
+    endpoint: str = setting(
+        "Endpoint",
+        "ATHENS_STORAGE_GCP_ENDPOINT",
+        "",
+        "Where the storage service is, if it is not Google's public one: a private endpoint, another cloud, an emulator.",
+        rule="URL",
+    )
+    presigned_redirect: bool = setting(
+        "PresignedRedirect",
+        "ATHENS_STORAGE_GCP_PRESIGNED_REDIRECT",
+        False,
+        "Answer a zip by a redirect to a signed URL of the store, good for some minutes, and not by its bytes.",
+    )
 
 
 class Minio(Table):
@@ -166,6 +179,12 @@ class Minio(Table):
     )
     region: str = setting("Region", "ATHENS_MINIO_REGION", "", "Region in which the bucket is made.")
     enable_ssl: bool = setting("EnableSSL", "ATHENS_MINIO_USE_SSL", False, "Speak HTTPS to the server.")
+    presigned_redirect: bool = setting(
+        "PresignedRedirect",
+        "ATHENS_MINIO_PRESIGNED_REDIRECT",
+        False,
+        "Answer a zip by a redirect to a signed URL of the store, good for some minutes, and not by its bytes.",
+    )
 
 
 class Mongo(Table):
@@ -242,6 +261,12 @@ class S3(Table):
     endpoint: str = setting(
         "Endpoint", "AWS_ENDPOINT", "", "A server that speaks S3; a bare host is taken as https.", rule="URL or host"
     )
+    presigned_redirect: bool = setting(
+        "PresignedRedirect",
+        "ATHENS_S3_PRESIGNED_REDIRECT",
+        False,
+        "Answer a zip by a redirect to a signed URL of the store, good for some minutes, and not by its bytes.",
+    )
 
 
 class AzureBlob(Table):
@@ -278,6 +303,20 @@ class AzureBlob(Table):
         "Container; it must exist.",
         rule=_CHOSEN,
         example="athens",
+    )
+    endpoint: str = setting(
+        "Endpoint",
+        "ATHENS_AZURE_ENDPOINT",
+        "",
+        "The account's blob service, if it is not that of the public cloud: a sovereign cloud, a private endpoint, an"
+        " emulator.",
+        rule="URL",
+    )
+    presigned_redirect: bool = setting(
+        "PresignedRedirect",
+        "ATHENS_AZURE_PRESIGNED_REDIRECT",
+        False,
+        "Answer a zip by a redirect to a signed URL of the store, good for some minutes, and not by its bytes.",
     )
 
 
