@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 from twisted.logger import LogLevel, formatEvent, globalLogPublisher
 
+from tests.support import servers
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the public upstream in peace unless it was asked for."""
@@ -40,6 +42,14 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) ->
         report.outcome = "failed"
         report.longrepr = f"skipped, where nothing may be missing: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Those that the tests start live as long as the session."""
+    servers.session.begin(tmp_path_factory.getbasetemp() / "servers")
+    yield
+    servers.session.end()
 
 
 @pytest.fixture(autouse=True)
