@@ -23,11 +23,15 @@ from typing import Any
 
 import pytest
 
+from tests.support.servers_clouds import Azurite, FakeGcs
 from tests.support.servers_install import NotInstalled
+from tests.support.servers_mongo import MongoJava
 from tests.support.servers_process import NotReady, Server
 from tests.support.servers_s3 import Minio, Versitygw
 
-SERVERS: Mapping[str, type[Server]] = {server.name: server for server in (Versitygw, Minio)}
+SERVERS: Mapping[str, type[Server]] = {
+    server.name: server for server in (Versitygw, FakeGcs, Azurite, MongoJava, Minio)
+}
 
 #: How many seconds an installation of everything may take.
 INSTALL_LIMIT = 1500.0
@@ -97,6 +101,24 @@ def s3() -> Versitygw:
 def minio() -> Minio:
     """@return: the MinIO of the session."""
     found: Minio = session.server("minio")
+    return found
+
+
+def gcs() -> FakeGcs:
+    """@return: the Google Cloud Storage of the session."""
+    found: FakeGcs = session.server("gcs")
+    return found
+
+
+def azure() -> Azurite:
+    """@return: the Azure Blob Storage of the session."""
+    found: Azurite = session.server("azure")
+    return found
+
+
+def mongo() -> MongoJava:
+    """@return: the MongoDB of the session."""
+    found: MongoJava = session.server("mongo")
     return found
 
 

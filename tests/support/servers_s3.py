@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 import os
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,7 +60,7 @@ class S3Bucket:
         return [upload["Key"] for upload in answer.get("Uploads", ())]
 
     def spoil(self, key: str) -> None:
-        """Make reading an object an error that is not its absence."""
+        """Make reading an object an error that is not its absence. It is not in lists any more."""
         self.server.spoil(self.name, key)
 
 
@@ -101,6 +100,12 @@ class S3Server(Server):
         raise NotImplementedError
 
 
+def loop(path: Path) -> None:
+    """Replace a file by a link to itself: nobody can open it, not even root, and yet it isn't absent."""
+    path.unlink()
+    path.symlink_to(path)
+
+
 class Versitygw(S3Server):
     """Versity's gateway over a directory: a folder is a bucket, a file an object."""
 
@@ -128,9 +133,7 @@ class Versitygw(S3Server):
         return status(self.port, "/health") == 200
 
     def spoil(self, bucket: str, key: str) -> None:
-        path = self.data / bucket / key
-        path.unlink()
-        path.symlink_to(path)
+        loop(self.data / bucket / key)
 
 
 class Minio(S3Server):
@@ -156,7 +159,4 @@ class Minio(S3Server):
         return status(self.port, "/minio/health/ready") == 200
 
     def spoil(self, bucket: str, key: str) -> None:
-        folder: Path = self.data / bucket / key
-        for part in folder.glob("*/part.*"):
-            part.write_bytes(b"")
-        shutil.copyfile(os.devnull, folder / "xl.meta")
+        loop(self.data / bucket / key / "xl.meta")

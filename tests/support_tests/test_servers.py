@@ -11,14 +11,14 @@ from tests.support import servers
 S3 = ("s3", "minio")
 
 
-@pytest.fixture(params=sorted(servers.SERVERS))
+@pytest.fixture(params=["s3", "minio", "gcs", "azure"])
 def server(request: pytest.FixtureRequest) -> Any:
     return servers.session.server(request.param)
 
 
 def test_a_bucket_is_new_and_holds_what_is_put_into_it(server: Any) -> None:
     one, other = server.bucket(), server.bucket()
-    assert (one.keys(), other.keys(), one.unfinished()) == ({}, {}, [])
+    assert (one.keys(), other.keys()) == ({}, {})
     deep = "example.com/" + "deep/" * 60 + "@v/v1.0.0+incompatible.info"
     one.put("a/b_c/@v/v1.0.0.info", b"{}", "application/json")
     one.put(deep, b"\0" * 100_000)
