@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from twisted.internet.defer import Deferred, succeed
+
 from athens_tx.config import Config
 from athens_tx.errors import ConfigError
 from athens_tx.index.memory import MemoryIndex, NoIndex
@@ -65,6 +67,36 @@ def backend(kinds: Mapping[str, Maker], setting: str, kind: str) -> Maker:
         known = ", ".join(name for name in kinds if name)
         raise ConfigError([f"{setting} {kind}: this version has no such backend yet; it has {known}"])
     return kinds[kind]
+
+
+class Backends:
+    """Those that are open, to be closed together."""
+
+    def __init__(self, reactor: Any, environ: Mapping[str, str]) -> None:
+        self._reactor = reactor
+        self._environ = environ
+        self._open: list[Any] = []
+
+    async def open(self, kinds: Mapping[str, Maker], setting: str, kind: str, config: Config) -> Any:
+        """
+        Make and start a backend.
+
+        @param kinds: see L{backend}, for C{setting} and C{kind} too.
+        @raise ConfigError: it can't be used; L{close} closes it all the same.
+        """
+        service = backend(kinds, setting, kind)(self._reactor, config, self._environ)
+        service.startService()
+        self._open.append(service)
+        # What has to connect says so by a Deferred; a Service's own startService gives none.
+        await getattr(service, "ready", succeed(None))
+        return service
+
+    async def close(self) -> None:
+        """Stop them all, the last one first."""
+        while self._open:
+            stopped = self._open.pop().stopService()
+            if isinstance(stopped, Deferred):
+                await stopped
 
 
 def unbuilt(config: Config) -> list[str]:

@@ -113,6 +113,19 @@ class IFindsIncomplete(Interface):
         """
 
 
+class ILinks(Interface):
+    """What a storage may offer besides L{IStorage}: clients fetch module zips from the store itself."""
+
+    async def link(mv: ModuleVersion) -> str:
+        """
+        Look whether the zip is there, in one round trip, and sign.
+
+        @return: a URL, ASCII, good for some minutes, from which anybody can GET the module zip. It is a secret: for the
+            client, and for no log.
+        @raise NotFound: see L{IStorage.zip}.
+        """
+
+
 @attrs.frozen
 class VersionFiles:
     """The two small files of a version, known before its zip is."""
@@ -252,6 +265,14 @@ class ZipAnswer:
     source: str
 
 
+@attrs.frozen
+class ZipLink:
+    """Where the client finds a module zip: a URL that is a secret, see L{ILinks}. C{source} as in L{Answer}."""
+
+    url: str = attrs.field(repr=False)
+    source: str
+
+
 class IProtocol(Interface):
     """
     The five questions of the download protocol, for values that are decoded and checked.
@@ -272,8 +293,11 @@ class IProtocol(Interface):
     async def mod(mv: ModuleVersion, *, fetch: bool = True) -> Answer:
         """@return: the go.mod of a version or a query."""
 
-    async def zip(mv: ModuleVersion, *, fetch: bool = True) -> ZipAnswer:
-        """@return: the module zip of a version or a query."""
+    async def zip(mv: ModuleVersion, *, fetch: bool = True, link: bool = False) -> ZipAnswer | ZipLink:
+        """
+        @param link: whether the client can be sent to the store for the bytes; a L{ZipLink} is given only then.
+        @return: the module zip of a version or a query.
+        """
 
 
 class IGate(Interface):

@@ -12,7 +12,19 @@ from zope.interface import implementer
 
 from athens_tx.cache.expiring import ExpiringCache
 from athens_tx.errors import AthensError, Elsewhere, NotFound, RepositoryGone, UpstreamForbidden
-from athens_tx.interfaces import Answer, IDownloadModes, ILister, IProtocol, IStorage, Listing, VersionFiles, ZipAnswer
+from athens_tx.interfaces import (
+    Answer,
+    IDownloadModes,
+    ILinks,
+    ILister,
+    IProtocol,
+    IStorage,
+    IZip,
+    Listing,
+    VersionFiles,
+    ZipAnswer,
+    ZipLink,
+)
 from athens_tx.module.version import ModuleVersion, is_canonical, is_prerelease, is_pseudo, sort_key
 from athens_tx.stash import Stash, Stashed
 
@@ -30,6 +42,7 @@ def best(versions: Sequence[str]) -> str | None:
 @implementer(IProtocol)
 class Protocol:
     """
+    @param links: what gives links to the zips of C{storage}, if clients are to fetch them there.
     @param network_mode: C{strict}, C{offline} or C{fallback}.
     @param listed: whether a list may name a version of a module (the filter's say).
     @param admit: L{IGate.admit}, asked for the canonical version of a query; for what was requested, the caller asked.
@@ -51,9 +64,11 @@ class Protocol:
         admit: Callable[[str, str | None], Awaitable[None]],
         not_found_ttl: float,
         query_ttl: float,
+        links: ILinks | None = None,
         looked_up: Callable[[str, bool], None] = lambda kind, hit: None,
     ) -> None:
         self._storage = storage
+        self._links = links
         self._stash = stash
         self._lister = lister
         self._modes = modes
@@ -143,17 +158,20 @@ class Protocol:
         """@return: see L{IProtocol.mod}."""
         return await self._small_file(mv, fetch, "gomod", self._storage.mod, lambda files: files.mod)
 
-    async def zip(self, mv: ModuleVersion, *, fetch: bool = True) -> ZipAnswer:
+    async def zip(self, mv: ModuleVersion, *, fetch: bool = True, link: bool = False) -> ZipAnswer | ZipLink:
         """@return: see L{IProtocol.zip}; a version that had to be fetched is stored when this answers."""
-        stored = await self._read(mv, "zip", self._storage.zip)
+        find: Callable[[ModuleVersion], Awaitable[IZip | str]] = self._storage.zip
+        if link and self._links is not None:
+            find = self._links.link
+        stored = await self._read(mv, "zip", find)
         if stored is not None:
-            return ZipAnswer(stored, "storage")
+            return _zip_answer(stored, "storage")
         if is_canonical(mv.version):
             stashed = await self._miss(mv, fetch, self._stash.whole)
         else:  # whoever is refused the meaning of a query is told before it is all there, and it is remembered
             stashed = await self._miss(mv, fetch, self._stash.files)
             await self._stash.whole(stashed.files.mv)
-        return ZipAnswer(await self._storage.zip(stashed.files.mv), stashed.source)
+        return _zip_answer(await find(stashed.files.mv), stashed.source)
 
     async def _small_file(
         self,
@@ -209,6 +227,10 @@ class Protocol:
             self._queries.put(mv, stashed.files.mv, 300 + 2 * len(str(mv)))
             await self._admit(mv.path, stashed.files.mv.version)
         return stashed
+
+
+def _zip_answer(found: IZip | str, source: str) -> ZipAnswer | ZipLink:
+    return ZipLink(found, source) if isinstance(found, str) else ZipAnswer(found, source)
 
 
 def _latest(version: str, time: str) -> bytes:

@@ -11,17 +11,15 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
-
 from athens_tx import __version__
-from athens_tx.backends import INDEXES, LOCKS, STORAGES, Maker, backend, unbuilt
+from athens_tx.backends import INDEXES, LOCKS, STORAGES, Backends, unbuilt
 from athens_tx.cache.lists import CachedLister
 from athens_tx.config import Config
 from athens_tx.errors import ConfigError, Problems
 from athens_tx.fetch.assemble import Authorize, Fetching, FetchSettings, make_fetching
 from athens_tx.fetch.environment import UpstreamRules
 from athens_tx.http_client import HttpClient
-from athens_tx.interfaces import FetchedVersion, IChecksumDatabase, IFindsIncomplete, ISingleFlight, IStorage
+from athens_tx.interfaces import FetchedVersion, IChecksumDatabase, IFindsIncomplete, ILinks, ISingleFlight, IStorage
 from athens_tx.listening import Listening, ServerCertificate
 from athens_tx.observe.lister import MeteredLister
 from athens_tx.observe.metrics import Metrics
@@ -76,7 +74,8 @@ class Assembly:
         if config.stats_exporter == "prometheus":
             self.metrics = Metrics(scheme="https" if config.tls_cert_file and config.tls_key_file else "http")
         self._environ = environ
-        self._services: list[Any] = []
+        self._backends = Backends(reactor, environ)
+        self._watches: list[ReactorWatch] = []
         self._reloads: list[Callable[[], Awaitable[object]]] = []
         self.fetching: Fetching | None = None
         self._sumdb_store = Store(reactor, Path(config.sum_db_cache_dir) if config.sum_db_cache_dir else None)
@@ -92,12 +91,12 @@ class Assembly:
         @param fetching: C{False} for a command that only works on the storage.
         @raise ConfigError: all that is wrong.
         """
-        config, problems = self.config, Problems()
+        config, problems, open_ = self.config, Problems(), self._backends.open
         # Reads of storage must not wait for zips that are being hashed: those have a thread each, and some are left.
         self.reactor.suggestThreadPoolSize(config.go_get_workers + SPARE_THREADS)
-        storage = await problems.caught(self._open, STORAGES, "StorageType", config.storage_type)
-        self.index = await problems.caught(self._open, INDEXES, "IndexType", config.index_type)
-        lock = await problems.caught(self._open, LOCKS, "SingleFlightType", config.single_flight_type)
+        storage = await problems.caught(open_, STORAGES, "StorageType", config.storage_type, config)
+        self.index = await problems.caught(open_, INDEXES, "IndexType", config.index_type, config)
+        lock = await problems.caught(open_, LOCKS, "SingleFlightType", config.single_flight_type, config)
         if fetching:
             certificate = await problems.caught(self._certificate)
             rules = await problems.caught(self._gate_files)
@@ -115,15 +114,6 @@ class Assembly:
             self.listening = Listening(config.port, config.unix_socket, certificate)
             self._make_site(modes, databases)
             self._watch()
-
-    async def _open(self, kinds: Mapping[str, Maker], setting: str, kind: str) -> Any:
-        """Start the backend that a setting names."""
-        service = backend(kinds, setting, kind)(self.reactor, self.config, self._environ)
-        service.startService()
-        self._services.append(service)
-        # What has to connect says so by a Deferred; a Service's own startService gives none.
-        await getattr(service, "ready", succeed(None))
-        return service
 
     def _certificate(self) -> ServerCertificate | None:
         config = self.config
@@ -244,6 +234,7 @@ class Assembly:
         assert fetching is not None
         protocol = Protocol(
             storage=self.storage,
+            links=ILinks(self.storage, None),
             stash=self.stash,
             lister=self.lister,
             modes=modes,
@@ -293,7 +284,7 @@ class Assembly:
             self.metrics.gauge(f"athens_{name}_queued", f"Waiting {name}.", partial(getattr, pool, "queued"))
         watch = ReactorWatch(self.reactor, self.metrics)
         watch.startService()
-        self._services.append(watch)
+        self._watches.append(watch)
 
     # -- while it runs
 
@@ -338,10 +329,9 @@ class Assembly:
         if self.fetching is not None:
             await self.fetching.close()
         await self._sumdb_store.settle()
-        for service in reversed(self._services):
-            stopped = service.stopService()
-            if isinstance(stopped, Deferred):
-                await stopped
+        for watch in self._watches:
+            watch.stopService()
+        await self._backends.close()
 
 
 def assemble(reactor: Any, config: Config, environ: Mapping[str, str]) -> Assembly:

@@ -11,6 +11,7 @@ import pytest
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from athens_tx.errors import (
@@ -25,7 +26,7 @@ from athens_tx.errors import (
     UpstreamUnreachable,
 )
 from athens_tx.index.memory import NoIndex
-from athens_tx.interfaces import DownloadRule, FetchedVersion, IProtocol, Listing, VersionFiles
+from athens_tx.interfaces import DownloadRule, FetchedVersion, ILinks, IProtocol, Listing, VersionFiles, ZipLink
 from athens_tx.module.version import ModuleVersion
 from athens_tx.protocol import Protocol, best
 from athens_tx.singleflight.memory import MemorySingleFlight
@@ -43,11 +44,30 @@ def info(version: str) -> bytes:
     return json.dumps({"Version": version, "Time": "2020-01-02T03:04:05Z"}).encode()
 
 
-class World:
-    """The protocol over memory storage, a lister and a fetcher whose answers are set."""
+@implementer(ILinks)
+class LinkingStorage(MemoryStorage):
+    """Gives links that name the version, in one look."""
 
-    def __init__(self, network_mode: str = "strict", rule: DownloadRule = DownloadRule("sync", "")) -> None:  # noqa: B008
-        self.clock, self.storage = Clock(), MemoryStorage(1 << 20)
+    async def link(self, mv: ModuleVersion) -> str:
+        if not await self.exists(mv):
+            raise NotFound(f"{mv} is not stored")
+        return f"https://store.test/{mv}?X-Amz-Signature=s3cret"
+
+
+class World:
+    """
+    The protocol over memory storage, a lister and a fetcher whose answers are set.
+
+    @param links: whether clients are sent to the store for zips.
+    """
+
+    def __init__(
+        self,
+        network_mode: str = "strict",
+        rule: DownloadRule = DownloadRule("sync", ""),  # noqa: B008
+        links: bool = False,
+    ) -> None:
+        self.clock, self.storage = Clock(), LinkingStorage(1 << 20)
         self.listing: Listing | Exception = NotFound("no such module")
         self.fetched: str | Exception = NotFound("no such version")
         self.asked: list[str] = []
@@ -76,6 +96,7 @@ class World:
             admit=self.admit,
             not_found_ttl=10.0,
             query_ttl=60.0,
+            links=self.storage if links else None,
             looked_up=lambda kind, hit: self.looked_up.append((kind, hit)),
         )
 
@@ -132,8 +153,8 @@ class _Lister:
         self.listing = world.listing_
 
 
-def make(network_mode: str = "strict", rule: DownloadRule | None = None) -> World:
-    world = World(network_mode, rule or DownloadRule("sync", ""))
+def make(network_mode: str = "strict", rule: DownloadRule | None = None, *, links: bool = False) -> World:
+    world = World(network_mode, rule or DownloadRule("sync", ""), links)
     world.protocol._lister = _Lister(world)
     return world
 
@@ -396,4 +417,50 @@ def test_a_storage_in_trouble_starts_no_fetch(question: str) -> None:
 
     setattr(world.storage, question, broken)
     world.fails(StorageUnavailable, question, MV)
+    assert world.asked == []
+
+
+# -- links to zips
+
+
+def test_a_zip_is_linked_to_where_the_client_can_be_sent_there() -> None:
+    world = make(links=True)
+    world.store("v1.0.0")
+    answer = world.ask("zip", MV, link=True)
+    assert answer == ZipLink(f"https://store.test/{MV}?X-Amz-Signature=s3cret", "storage")
+    assert "s3cret" not in repr(answer)
+    assert world.looked_up == [("zip", True)]
+    assert world.ask("zip", MV).body.length == 2
+    without = make()
+    without.store("v1.0.0")
+    assert without.ask("zip", MV, link=True).body.length == 2
+
+
+@pytest.mark.parametrize("version", ["v1.0.0", "main"])
+def test_a_zip_that_had_to_be_fetched_is_linked_to_as_well(version: str) -> None:
+    world = make(links=True)
+    world.fetched = "v1.0.0"
+    wanted = ModuleVersion(PATH, version)
+    for source in ("go", "storage"):
+        answer = world.ask("zip", wanted, link=True)
+        assert (answer.url.partition("?")[0], answer.source) == (f"https://store.test/{MV}", source)
+    assert len(world.asked) == 1
+
+
+def test_what_a_query_means_must_be_admitted_before_it_is_linked_to() -> None:
+    world = make(links=True)
+    world.store("v1.0.0")
+    world.fetched, world.refused = "v1.0.0", {"v1.0.0": Refused("no")}
+    for _ in range(2):
+        world.fails(Refused, "zip", ModuleVersion(PATH, "main"), link=True)
+
+
+def test_a_storage_that_can_not_look_for_a_link_starts_no_fetch() -> None:
+    world = make(links=True)
+
+    async def broken(mv: ModuleVersion) -> str:
+        raise StorageUnavailable("s3: head failed")
+
+    world.storage.link = broken  # type: ignore[method-assign]
+    world.fails(StorageUnavailable, "zip", MV, link=True)
     assert world.asked == []

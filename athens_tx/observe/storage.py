@@ -7,9 +7,9 @@ from typing import TypeVar
 
 from twisted.internet.interfaces import IReactorTime
 from twisted.web.iweb import IBodyProducer
-from zope.interface import implementer
+from zope.interface import alsoProvides, implementer
 
-from athens_tx.interfaces import IStorage, IZip
+from athens_tx.interfaces import ILinks, IStorage, IZip
 from athens_tx.module.version import ModuleVersion
 from athens_tx.observe.metrics import Metrics, outcome
 
@@ -21,13 +21,15 @@ class MeteredStorage:
     """
     Passes everything on to C{storage}; its results and failures are those of C{storage}, untouched.
 
-    Not a service: the storage behind it is the one to be started and stopped.
+    Not a service: the storage behind it is the one to be started and stopped. It provides L{ILinks} where that does.
     """
 
     def __init__(self, storage: IStorage, metrics: Metrics, clock: IReactorTime) -> None:
         self._storage = storage
         self._metrics = metrics
         self._clock = clock
+        if ILinks.providedBy(storage):
+            alsoProvides(self, ILinks)
 
     async def _metered(self, operation: str, work: Awaitable[T]) -> T:
         started = self._clock.seconds()
@@ -65,6 +67,9 @@ class MeteredStorage:
 
     async def catalog(self, token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
         return await self._metered("catalog", self._storage.catalog(token, limit))
+
+    async def link(self, mv: ModuleVersion) -> str:
+        return await self._metered("link", ILinks(self._storage).link(mv))
 
     async def check(self) -> None:
         await self._metered("check", self._storage.check())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from athens_tx.errors import InvalidModule
-from athens_tx.interfaces import IGate, IProtocol
+from athens_tx.interfaces import IGate, IProtocol, ZipLink
 from athens_tx.module.escape import unescape_path
 from athens_tx.module.path import check_path
 from athens_tx.module.version import ModuleVersion, check_path_major, is_canonical
@@ -69,10 +69,14 @@ class Download:
         return self._small(request, mv, answer.body, TEXT)
 
     async def zip(self, request: WebRequest, module: str, version: str) -> bytes | None:
-        """C{@v/VERSION.zip}: the module zip, all or the part that is asked for."""
+        """C{@v/VERSION.zip}: the module zip, all or the part that is asked for, or where it is to be had."""
         mv = await self._version(request, module, version)
-        answer = await self._protocol.zip(mv, fetch=_may_fetch(request))
+        # A link is signed for GET: what HEAD wants to know is told here.
+        link = request.method == b"GET"
+        answer = await self._protocol.zip(mv, fetch=_may_fetch(request), link=link)
         request.source = answer.source
+        if isinstance(answer, ZipLink):
+            return self._send_there(request, answer.url)
         source = answer.body
         if request.gone:
             source.stopProducing()
@@ -89,6 +93,13 @@ class Download:
             return b""
         await bodies.stream(request, source if part.status == 200 else source.part(part.start, part.length))
         return None
+
+    @staticmethod
+    def _send_there(request: WebRequest, url: str) -> bytes:
+        """Redirect to a URL that is good for some minutes, so that nobody may keep the answer."""
+        body = request.redirect_to(302, url)
+        request.setHeader(b"Cache-Control", b"no-store")
+        return body
 
     async def _module(self, request: WebRequest, module: str) -> str:
         path = unescape_path(module)

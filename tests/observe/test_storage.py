@@ -14,10 +14,11 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from athens_tx.errors import NotFound
-from athens_tx.interfaces import IStorage
+from athens_tx.interfaces import ILinks, IStorage
 from athens_tx.module.version import ModuleVersion
 from athens_tx.observe.metrics import Metrics
 from athens_tx.observe.storage import MeteredStorage
+from athens_tx.storage.memory import MemoryStorage
 
 MV = ModuleVersion("rsc.io/quote", "v1.5.2")
 
@@ -32,6 +33,7 @@ CALLS = {
     "delete": (MV,),
     "catalog": ("", 7),
     "check": (),
+    "link": (MV,),
 }
 
 
@@ -47,7 +49,7 @@ class Noting(Metrics):
         self.told.append((operation, result, seconds))
 
 
-@implementer(IStorage)
+@implementer(IStorage, ILinks)
 class Behind:
     """A storage whose answers are given by the test, and which notes how it was asked."""
 
@@ -86,6 +88,9 @@ class Behind:
     async def check(self) -> None:
         return await self._asked("check")
 
+    async def link(self, mv: ModuleVersion) -> str:
+        return await self._asked("link", mv)
+
 
 @pytest.fixture
 def behind():
@@ -96,8 +101,13 @@ def test_it_keeps_to_the_interface(behind):
     assert verifyObject(IStorage, MeteredStorage(behind, Metrics(), Clock()))
 
 
-def test_every_method_of_the_interface_is_here():
-    assert set(CALLS) == set(IStorage.names())
+def test_every_method_of_the_interfaces_is_here():
+    assert set(CALLS) == {*IStorage.names(), *ILinks.names()}
+
+
+def test_it_gives_links_only_where_the_storage_behind_it_does(behind):
+    assert verifyObject(ILinks, MeteredStorage(behind, Metrics(), Clock()))
+    assert ILinks(MeteredStorage(MemoryStorage(1), Metrics(), Clock()), None) is None
 
 
 @pytest.mark.parametrize("name", sorted(CALLS))

@@ -14,7 +14,7 @@ from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from athens_tx.errors import InvalidRequest, NotFound
-from athens_tx.interfaces import Answer, IndexLine, ZipAnswer
+from athens_tx.interfaces import Answer, IndexLine, ZipAnswer, ZipLink
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import BytesZip
 from athens_tx.web.app import make_site
@@ -57,6 +57,7 @@ class FakeProtocol:
             "mod": b"module github.com/acme/lib\n",
         }
         self.zip_body: Any = None
+        self.zip_link = ""
         self.failure: Exception | None = None
         self.wait: Deferred[None] | None = None
 
@@ -80,11 +81,13 @@ class FakeProtocol:
     async def mod(self, mv: ModuleVersion, *, fetch: bool = True) -> Answer:
         return await self._answer("mod", str(mv), fetch)
 
-    async def zip(self, mv: ModuleVersion, *, fetch: bool = True) -> ZipAnswer:
+    async def zip(self, mv: ModuleVersion, *, fetch: bool = True, link: bool = False) -> ZipAnswer | ZipLink:
         if self.zip_body is None:
             self.zip_body = ToldZip(b"PK" + bytes(range(98)))
         self.answers["zip"] = b""
         answer = await self._answer("zip", str(mv), fetch)
+        if link and self.zip_link:
+            return ZipLink(self.zip_link, answer.source)
         return ZipAnswer(self.zip_body, answer.source)
 
 
