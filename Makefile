@@ -8,6 +8,9 @@ SETUP := $(VENV)/.setup
 TOOLS := $(VENV)/.tools
 # The go command of the machine, if there is one that is new enough; else the one that the [go] extra brought.
 GO = $(shell sh bin/find-go $(VENV))
+# The servers that the tests of the storages talk to; those that are missing are installed, where that can be done, and
+# those that can't be had are left out. `make test SERVERS=` installs nothing.
+SERVERS ?= s3 gcs azure mongo minio
 
 .PHONY: help setup serve test check format bench lock clean
 
@@ -56,6 +59,7 @@ serve: $(SETUP)
 test: $(TOOLS)
 	@rm -f .coverage .coverage.*
 	@export PATH="$(dir $(GO)):$$PATH" && \
+	{ test -z "$(SERVERS)" || $(BIN)/python -m tests.support.servers install $(SERVERS) || true; } && \
 	$(BIN)/coverage run -m pytest $(TESTS) && \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report $(if $(TESTS),--fail-under=0)
 
@@ -75,9 +79,9 @@ bench: $(TOOLS)
 lock:
 	$(BIN)/pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header \
-	    -o requirements.lock setup.cfg
+	    --extra all -o requirements.lock setup.cfg
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header \
-	    --extra test --extra lint -c requirements.lock -o requirements-dev.lock setup.cfg
+	    --extra all --extra test --extra lint -c requirements.lock -o requirements-dev.lock setup.cfg
 
 clean:
 	rm -rf $(VENV) build *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache

@@ -5,8 +5,9 @@ The real servers that the tests of the storages talk to, each started when a tes
     python -m tests.support.servers list
     python -m tests.support.servers run NAME...
 
-A test calls L{s3}, L{minio} and so on; the server is the same one throughout the session, and ends with it. A test that
-stops its server makes one for itself: C{own("s3", tmp_path / "s3")}.
+A test calls L{s3}, L{minio} and so on; the server is the same one throughout the session, and ends with it. Each test
+takes a bucket (a container, a database) of its own: C{s3().bucket()}. A test that stops its server makes one for
+itself: C{own("s3", tmp_path / "s3")}.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ class GcsBucket:
     def __init__(self, server: FakeGcs) -> None:
         self.server = server
         self.name = f"bucket-{next(_numbers)}-{os.urandom(3).hex()}"
-        server.ask("POST", "/storage/v1/b?project=test", json.dumps({"name": self.name}).encode(), "application/json")
+        body = json.dumps({"name": self.name}).encode()
+        server.ask("POST", "/storage/v1/b?project=test", body, "application/json")
 
     def _path(self, key: str, query: str = "") -> str:
         return f"/storage/v1/b/{self.name}/o/{quote(key, safe='')}{query}"
@@ -65,7 +66,7 @@ class GcsBucket:
 
 
 class FakeGcs(Server):
-    """fake-gcs-server. It asks nobody who he is."""
+    """fake-gcs-server, with its data in memory. It asks nobody who he is, and nothing in it can be spoilt."""
 
     name = "gcs"
     program = Program("fake-gcs-server", "v1.56.1", "go", "github.com/fsouza/fake-gcs-server")
@@ -73,7 +74,7 @@ class FakeGcs(Server):
     def command(self) -> Sequence[str]:
         options = ["-scheme", "http", "-host", HOST, "-port", str(self.port), "-external-url", self.endpoint]
         program = str(self.program.folder / "fake-gcs-server")
-        return [program, *options, "-backend", "filesystem", "-filesystem-root", str(self.data), "-log-level", "warn"]
+        return [program, *options, "-backend", "memory", "-log-level", "warn"]  # in files, long names do not fit
 
     def answers(self) -> bool:
         return status(self.port, "/_internal/healthcheck") == 200
@@ -81,11 +82,6 @@ class FakeGcs(Server):
     def bucket(self) -> GcsBucket:
         """@return: a new, empty bucket."""
         return GcsBucket(self)
-
-    def known_as(self, endpoint: str) -> None:
-        """Let the addresses of resumable uploads begin so: they would lead past a proxy before the server."""
-        body = json.dumps({"externalUrl": endpoint}).encode()
-        self.ask("PUT", "/_internal/config", body, "application/json")
 
     def ask(self, method: str, path: str, body: bytes | None = None, content_type: str = "") -> bytes:
         """
@@ -146,7 +142,7 @@ class AzureContainer:
 
 
 class Azurite(Server):
-    """Azurite's blob service."""
+    """Azurite's blob service. It keeps many blobs in one file, so that none can be spoilt alone."""
 
     name = "azure"
     program = Program("azurite", "3.35.0", "npm", "azurite", "node")

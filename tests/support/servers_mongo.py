@@ -15,13 +15,14 @@ from tests.support.servers_install import Program
 from tests.support.servers_process import HOST, Server, connects
 
 _MAIN = """
+import de.bwaldvogel.mongo.MongoBackend;
 import de.bwaldvogel.mongo.MongoServer;
 import de.bwaldvogel.mongo.ServerVersion;
 import de.bwaldvogel.mongo.backend.memory.MemoryBackend;
 
 class Main {
     public static void main(String[] arguments) {
-        MemoryBackend backend = new MemoryBackend().version(ServerVersion.MONGO_5_0);
+        MongoBackend backend = new MemoryBackend().version(ServerVersion.MONGO_5_0);
         new MongoServer(backend).bind(arguments[0], Integer.parseInt(arguments[1]));
     }
 }

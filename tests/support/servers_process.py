@@ -61,6 +61,12 @@ class Server:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        """Its process id, and that of its group."""
+        assert self._process is not None, "was not started"
+        return self._process.pid
+
     def command(self) -> Sequence[str]:
         """@return: the command that runs it on C{self.port}, over C{self.data}."""
         raise NotImplementedError

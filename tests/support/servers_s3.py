@@ -1,4 +1,4 @@
-"""The S3 servers: versitygw, which checks signatures and preconditions, and MinIO; and their buckets, past athens-tx."""
+"""The S3 servers, versitygw and MinIO, which both check signatures and preconditions; and their buckets."""
 
 from __future__ import annotations
 
