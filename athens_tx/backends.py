@@ -14,6 +14,7 @@ from athens_tx.errors import ConfigError
 from athens_tx.index.memory import MemoryIndex, NoIndex
 from athens_tx.singleflight.memory import MemorySingleFlight
 from athens_tx.storage.disk import DiskStorage
+from athens_tx.storage.external import ExternalStorage
 from athens_tx.storage.memory import MemoryStorage
 
 #: Makes a backend, not started, from the reactor, the settings and the environment. What a backend needs beyond the
@@ -27,6 +28,23 @@ def _memory(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
 
 def _disk(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     return DiskStorage(reactor, Path(config.storage.disk.root_path), stash_limit=config.stash_timeout)
+
+
+def _s3(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("s3"):
+        from athens_tx.storage.buckets import s3_storage
+    return s3_storage(reactor, config.storage.s3, environ, timeout=config.timeout)
+
+
+def _minio(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("s3"):
+        from athens_tx.storage.buckets import minio_storage
+    return minio_storage(reactor, config.storage.minio, environ, timeout=config.timeout)
+
+
+def _external(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    url, limit = config.storage.external.url, config.stash_timeout
+    return ExternalStorage(reactor, url, environ, config.timeout, save_limit=limit)
 
 
 @contextmanager
@@ -45,6 +63,9 @@ def extra(name: str) -> Iterator[None]:
 STORAGES: Mapping[str, Maker] = {
     "memory": _memory,
     "disk": _disk,
+    "external": _external,
+    "s3": _s3,
+    "minio": _minio,
 }
 INDEXES: Mapping[str, Maker] = {
     "": lambda reactor, config, environ: NoIndex(),

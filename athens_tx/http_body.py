@@ -96,7 +96,7 @@ class Body(Protocol):
         self._idle = idle
         self._unzip = zlib.decompressobj(16 + zlib.MAX_WBITS) if gzip else None
         self._received = 0
-        self._over = False
+        self._over = self._paused = False
         self._timer = reactor.callLater(idle, self._silent)
 
     def connectionMade(self) -> None:
@@ -160,8 +160,14 @@ class Body(Protocol):
         else:
             self.done.callback(self._received)
 
+    def delivered(self) -> None:
+        """Twisted has handed over what it had, and let the transport go on, though the consumer may have paused it."""
+        if self._paused:
+            self.pauseProducing()
+
     def pauseProducing(self) -> None:
         """The consumer has enough for now."""
+        self._paused = True
         if self._timer.active():
             self._timer.cancel()
         if self.transport is not None and not self._over:
@@ -169,6 +175,7 @@ class Body(Protocol):
 
     def resumeProducing(self) -> None:
         """The consumer wants more."""
+        self._paused = False
         if self._over or self.transport is None:
             return
         if not self._timer.active():

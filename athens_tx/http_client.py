@@ -383,6 +383,7 @@ def _deliver(reactor: Any, response: IResponse, sink: IConsumer, limit: int, idl
     gzip = b",".join(encodings).strip().lower() in (b"gzip", b"x-gzip")
     body = Body(reactor, sink, limit=limit, idle=idle, gzip=gzip)
     response.deliverBody(body)
+    body.delivered()
     return body
 
 

@@ -55,19 +55,21 @@ class IStorage(Interface):
     async def info(mv: ModuleVersion) -> bytes:
         """
         @return: the C{.info} document, UTF-8 JSON, byte for byte as it was saved; at most 1 MiB.
-        @raise NotFound: the version is not stored, or not completely.
+        @raise NotFound: the version is not stored, or not completely. A store where files are objects of their own,
+            each a round trip away, is asked for this file alone: it may give one of a version that L{exists},
+            L{list} and L{catalog} do not show because another file is missing. The same goes for L{mod} and L{zip}.
         """
 
     async def mod(mv: ModuleVersion) -> bytes:
         """
         @return: the go.mod file, byte for byte as it was saved; at most 16 MiB.
-        @raise NotFound: the version is not stored, or not completely.
+        @raise NotFound: see L{info}.
         """
 
     async def zip(mv: ModuleVersion) -> IZip:
         """
         @return: the module zip, not started.
-        @raise NotFound: the version is not stored, or not completely.
+        @raise NotFound: see L{info}.
         """
 
     async def exists(mv: ModuleVersion) -> bool:
@@ -124,6 +126,85 @@ class ILinks(Interface):
             client, and for no log.
         @raise NotFound: see L{IStorage.zip}.
         """
+
+
+@attrs.frozen
+class StoredObject:
+    """
+    What the listing of an object store says of one object.
+
+    @ivar tag: another one whenever the bytes are others: an ETag or a generation.
+    @ivar size: in bytes.
+    @ivar age: seconds since it was written; 0 where that is not known.
+    """
+
+    key: str
+    tag: str
+    size: int
+    age: float
+
+
+@attrs.frozen
+class ObjectPage:
+    """
+    Some objects, in the order of the UTF-8 bytes of their keys.
+
+    @ivar cursor: where to go on; empty after the last page.
+    """
+
+    objects: Sequence[StoredObject]
+    cursor: str
+
+
+class IObjects(Interface):
+    """
+    The objects of one bucket or container, as L{athens_tx.storage.objects} makes a storage of them.
+
+    An object appears whole or not at all. All raise L{StorageUnavailable}; what may be asked again is tried again.
+    """
+
+    keyed: bool = Attribute("whether a key is a cursor, that goes on with the key behind it")
+    largest_page: int = Attribute("how many objects a page has at most")
+
+    async def connect() -> None:
+        """Look whether the store can be used. Raise L{ConfigError}, one line, naming the setting to look at."""
+
+    async def close() -> None:
+        """Let go of everything, once what is under way is done or given up."""
+
+    async def page(prefix: str, cursor: str, limit: int) -> ObjectPage:
+        """
+        @param cursor: empty for the beginning.
+        @param limit: at most so many objects, C{>= 1}.
+        @raise InvalidRequest: the store does not know the cursor.
+        """
+
+    async def get(key: str, limit: int) -> bytes:
+        """@return: an object of at most C{limit} bytes; raise L{NotFound}."""
+
+    async def open(key: str) -> IZip:
+        """@return: an object as a stream, of which the first bytes may be on their way already; raise L{NotFound}."""
+
+    async def put(key: str, data: bytes, content_type: str) -> None:
+        """Write a small object, whatever is there."""
+
+    async def upload(key: str, body: IBodyProducer, content_type: str, replacing: str) -> bool:
+        """
+        Write an object of any size, in bounded memory.
+
+        @param body: not started; a failure of it, or a wrong number of bytes (L{BadUpstream}), leaves nothing behind.
+        @param replacing: the tag of the object that may be replaced; empty if there must be none.
+        @return: whether these bytes are there now; C{False} if somebody else was faster and wrote others.
+        """
+
+    async def remove(key: str) -> None:
+        """Remove an object, if it is there."""
+
+    async def sweep(age: float) -> None:
+        """Remove what uploads that were never finished have left, if they are older than C{age} seconds."""
+
+    async def link(key: str) -> str:
+        """@return: a URL, good for some minutes, with which anybody can GET the object."""
 
 
 @attrs.frozen

@@ -137,7 +137,7 @@ class Gcp(Table):
         "Endpoint",
         "ATHENS_STORAGE_GCP_ENDPOINT",
         "",
-        "Where the storage service is, if it is not Google's public one: a private endpoint, another cloud, an emulator.",
+        "Where the storage service is, if it is not Google's public one: a private endpoint, an emulator.",
         rule="URL",
     )
     presigned_redirect: bool = setting(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorThreads
@@ -256,7 +256,25 @@ class _Pouring:
             self.produced.cancel()
 
 
-async def pour(body: IBodyProducer, sink: FileSink | MemorySink) -> None:
+class Sink(Protocol):
+    """
+    What L{pour} fills.
+
+    @ivar length: how many bytes came.
+    @ivar error: why no more is taken; the producer was stopped then.
+    """
+
+    length: int
+    error: AthensError | None
+
+    def registerProducer(self, producer: IProducer, streaming: bool) -> None: ...
+
+    def unregisterProducer(self) -> None: ...
+
+    def write(self, data: bytes) -> None: ...
+
+
+async def pour(body: IBodyProducer, sink: Sink) -> None:
     """
     Let all of C{body} run into C{sink}; the sink is neither finished nor aborted.
 

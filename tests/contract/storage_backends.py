@@ -7,7 +7,7 @@ A backend's entry is a class that makes its storage, and may lay hands on what l
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -15,6 +15,7 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.storage.layout import STAGING
 from athens_tx.storage.memory import MemoryStorage
+from tests.contract.s3_backend import S3, Minio, MinioOnVersitygw, S3OnMinio
 
 
 class Backend(Protocol):
@@ -22,9 +23,13 @@ class Backend(Protocol):
     A store for one test.
 
     @cvar raw: whether the methods below C{storage} work, and whether what is stored outlives the storage.
+    @cvar atomic: whether a file of a version that lacks another is not given either; see L{IStorage.info}.
+    @cvar bad_tokens: what is no token of its catalog.
     """
 
     raw: ClassVar[bool]
+    atomic: ClassVar[bool]
+    bad_tokens: ClassVar[Sequence[str]]
 
     def __init__(self, reactor: Any, path: Path) -> None:
         """@param path: an empty directory."""
@@ -47,14 +52,26 @@ class Backend(Protocol):
     def spoil(self, key: str) -> None:
         """Make something unreadable: to read it is an error, and not the one of its absence."""
 
+    def token(self, mv: ModuleVersion) -> str:
+        """@return: Athens' token of a page that ends with C{mv}. Left out where that depends on what is stored."""
+
+
+#: What is no token of a catalog in the order of a tree.
+_NO_TOKENS = ("nonsense", "|", "a|", "|v1.0.0", "../x|v1.0.0", "a|../..", "a|b/c", "a\0|v1.0.0")
+
 
 class Memory:
     """L{MemoryStorage}."""
 
     raw = False
+    atomic = True
+    bad_tokens = _NO_TOKENS
 
     def __init__(self, reactor: Any, path: Path) -> None:
         pass
+
+    def token(self, mv: ModuleVersion) -> str:
+        return f"{mv.path}|{mv.version}"
 
     def storage(self) -> MemoryStorage:
         return MemoryStorage(64 << 20)
@@ -67,6 +84,8 @@ class Disk:
     """L{DiskStorage}."""
 
     raw = True
+    atomic = True
+    bad_tokens = _NO_TOKENS
 
     def __init__(self, reactor: Any, path: Path) -> None:
         self._reactor = reactor
@@ -99,5 +118,15 @@ class Disk:
         self.drop(key)
         os.symlink(self.root / key, self.root / key)
 
+    def token(self, mv: ModuleVersion) -> str:
+        return f"{mv.path}|{mv.version}"
 
-BACKENDS: Mapping[str, Any] = {"disk": Disk, "memory": Memory}
+
+BACKENDS: Mapping[str, Any] = {
+    "disk": Disk,
+    "memory": Memory,
+    "minio": Minio,
+    "minio-versitygw": MinioOnVersitygw,
+    "s3": S3,
+    "s3-minio": S3OnMinio,
+}

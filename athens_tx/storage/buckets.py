@@ -1,0 +1,93 @@
+"""The storages that keep versions in the buckets of an S3 server, made from the settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from botocore.session import Session
+from twisted.internet.threads import deferToThreadPool
+
+from athens_tx.config.backends import S3, Minio
+from athens_tx.http_client import HttpClient
+from athens_tx.storage.aws import Load, Signer, bucket_url, from_chain, from_endpoint, static
+from athens_tx.storage.calls import Calls
+from athens_tx.storage.credentials import Credentials
+from athens_tx.storage.keys import ByFolder, ByVersion
+from athens_tx.storage.objects import ObjectStorage
+from athens_tx.storage.s3 import S3Objects, described
+
+#: Where MinIO keeps a bucket for which no region is named.
+_NO_REGION = "us-east-1"
+
+
+def s3_storage(
+    reactor: Any, table: S3, environ: Mapping[str, str], *, timeout: float, patience: float = 3.0
+) -> ObjectStorage:
+    """
+    @param environ: where the HTTP client and the credentials endpoint look; botocore looks at the process's own.
+    @param timeout: seconds for one operation.
+    @param patience: see L{ObjectStorage}.
+    """
+    http = _client(reactor, environ, timeout)
+
+    async def find() -> tuple[str, Signer]:
+        session = Session()
+        credentials = Credentials(reactor, _sources(reactor, table, http, environ, session), _now)
+        endpoint = table.endpoint
+        if endpoint and "://" not in endpoint:
+            endpoint = f"https://{endpoint}"
+
+        def look() -> str:
+            return bucket_url(session, table.region, table.bucket, endpoint, path_style=table.force_path_style)
+
+        url = await deferToThreadPool(reactor, reactor.getThreadPool(), look)
+        return url, Signer(credentials, table.region)
+
+    layout = ByVersion()
+    calls = Calls(reactor, http, "s3", limit=timeout, describe=described)
+    objects = S3Objects(calls, find, layout=layout, table="Storage.S3", region=table.region)
+    return ObjectStorage(reactor, objects, layout, links=table.presigned_redirect, patience=patience)
+
+
+def minio_storage(
+    reactor: Any, table: Minio, environ: Mapping[str, str], *, timeout: float, patience: float = 3.0
+) -> ObjectStorage:
+    """See L{s3_storage}. The bucket is made if it is not there."""
+    http = _client(reactor, environ, timeout)
+    region = table.region or _NO_REGION
+    # As Athens has it: a scheme in front of the endpoint says nothing.
+    server = table.endpoint.removeprefix("http://").removeprefix("https://").rstrip("/")
+    url = f"{'https' if table.enable_ssl else 'http'}://{server}/{table.bucket}"
+
+    async def find() -> tuple[str, Signer]:
+        sources = {"Key and Secret": static(table.key, table.secret, "")}
+        return url, Signer(Credentials(reactor, sources, _now), region)
+
+    layout = ByFolder()
+    calls = Calls(reactor, http, "minio", limit=timeout, describe=described)
+    objects = S3Objects(calls, find, layout=layout, table="Storage.Minio", region=region, make=True)
+    return ObjectStorage(reactor, objects, layout, links=table.presigned_redirect, patience=patience)
+
+
+def _sources(
+    reactor: Any, table: S3, http: HttpClient, environ: Mapping[str, str], session: Session
+) -> Mapping[str, Load]:
+    chain = {"the default chain": from_chain(reactor, session, _now)}
+    if table.use_default_configuration:
+        return chain
+    settings = {"Key and Secret": static(table.key, table.secret, table.token)}
+    if not table.credentials_endpoint:
+        return settings | chain
+    url = table.credentials_endpoint + table.aws_container_credentials_relative_uri
+    return {"CredentialsEndpoint": from_endpoint(http, url, environ)} | settings | chain
+
+
+def _client(reactor: Any, environ: Mapping[str, str], timeout: float) -> HttpClient:
+    # The limit of each call is counted by Calls, which knows how much there is to send.
+    return HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

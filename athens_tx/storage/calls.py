@@ -1,0 +1,203 @@
+"""
+How a remote store is asked: every call limited, tried again with jitter where that is safe, and its trouble told in one
+voice, once when it begins and once when it is over.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.web.iweb import IBodyProducer
+
+from athens_tx.errors import AthensError, BadUpstream, FetchTimeout, StorageUnavailable, UpstreamUnreachable
+from athens_tx.http_client import BodyTooLong, HttpClient, OpenResponse, Response
+
+T = TypeVar("T", Response, OpenResponse)
+
+#: How often something is tried.
+ATTEMPTS = 5
+#: Answers after which waiting helps.
+PASSING = frozenset((429, 500, 502, 503, 504))
+#: Seconds between two attempts: at most twice as many each time, up to the last.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+#: Seconds for one attempt of a small call, and for the headers of a large answer.
+ATTEMPT_LIMIT = 30.0
+#: Bytes a second of a body that is sent in one attempt, on top of that.
+SLOWEST = 64 * 1024
+#: Seconds without a byte of a body.
+IDLE_LIMIT = 60.0
+
+
+@attrs.frozen
+class Request:
+    """One attempt: signed, so it is made anew for the next one."""
+
+    method: str
+    url: str
+    headers: Mapping[str, str]
+    data: bytes | IBodyProducer | None = None
+
+
+Make = Callable[[], Awaitable[Request]]
+
+
+class Calls:
+    """
+    The requests of one store.
+
+    @ivar reactor: provides C{IReactorTime}.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        http: HttpClient,
+        name: str,
+        *,
+        limit: float,
+        describe: Callable[[Response], str] = lambda response: "",
+        chance: Callable[[], float] = random.random,
+    ) -> None:
+        """
+        @param name: of the backend, for messages.
+        @param limit: seconds for a call with all its attempts.
+        @param describe: what an answer that tells of trouble says of it, in few words, and what to check; for the log.
+        """
+        self.reactor = reactor
+        self.name = name
+        self.http = http
+        self._limit = limit
+        self._describe = describe
+        self._chance = chance
+        self._in_trouble = False
+
+    async def small(
+        self,
+        what: str,
+        make: Make,
+        *,
+        expect: Collection[int],
+        limit: int = 1 << 20,
+        safe: bool = True,
+        patient: bool = False,
+    ) -> Response:
+        """
+        Ask for an answer that fits into memory.
+
+        @param what: the operation and the key, for messages.
+        @param expect: the statuses that the caller wants to see.
+        @param limit: the most bytes of the answer.
+        @param safe: whether it may be tried again though the store may have done it already.
+        @param patient: the store may need long for it: one attempt may take all the time there is.
+        @raise StorageUnavailable: any other status, or no answer.
+        """
+
+        async def attempt(request: Request, seconds: float) -> Response:
+            url, headers, data = request.url, request.headers, request.data
+            return await self.http.request(
+                request.method, url, headers=headers, data=data, timeout=seconds, limit=limit
+            )
+
+        seconds = self._limit if patient else ATTEMPT_LIMIT
+        return await self._tried(what, make, attempt, expect, ATTEMPTS if safe else 1, seconds)
+
+    async def open(self, what: str, make: Make, *, expect: Collection[int]) -> OpenResponse:
+        """Ask for an answer whose body is taken as a stream; as L{small} otherwise."""
+
+        async def attempt(request: Request, seconds: float) -> OpenResponse:
+            url, headers = request.url, request.headers
+            answer = await self.http.open(request.method, url, headers=headers, data=request.data, timeout=seconds)
+            if answer.status in expect:
+                return answer
+            body = await answer.read(limit=1 << 20, idle=seconds)
+            raise _Unexpected(Response(answer.status, answer.headers, body, answer.url))
+
+        return await self._tried(what, make, attempt, expect, ATTEMPTS, ATTEMPT_LIMIT)
+
+    async def _tried(
+        self,
+        what: str,
+        make: Make,
+        attempt: Callable[[Request, float], Awaitable[T]],
+        expect: Collection[int],
+        attempts: int,
+        seconds: float,
+    ) -> T:
+        end = self.reactor.seconds() + self._limit
+        pause = FIRST_PAUSE
+        while True:
+            attempts -= 1
+            left = end - self.reactor.seconds()
+            try:
+                request = await make()
+                most = seconds + getattr(request.data, "length", 0) / SLOWEST
+                response = await attempt(request, max(0.001, min(most, left)))
+                if response.status in expect:
+                    self._works()
+                    return response
+                assert isinstance(response, Response)
+                raise _Unexpected(response)
+            except (_Unexpected, UpstreamUnreachable, FetchTimeout) as trouble:
+                wait = self._pause(trouble, pause)
+                if attempts <= 0 or wait is None or self.reactor.seconds() + wait >= end:
+                    raise self._told(what, trouble) from None
+            except BadUpstream as trouble:
+                raise self._told(what, trouble) from None
+            self.log.debug("{name}: {what}: trying again in {wait:.2f} s", name=self.name, what=what, wait=wait)
+            await deferLater(self.reactor, wait, lambda: None)
+            pause *= 2
+
+    def _pause(self, trouble: Exception, pause: float) -> float | None:
+        """@return: how long to wait before the next attempt; C{None} where none would help."""
+        wait = min(LONGEST_PAUSE, pause) * (0.5 + 0.5 * self._chance())
+        if isinstance(trouble, _Unexpected):
+            if trouble.response.status not in PASSING:
+                return None
+            said = trouble.response.header("Retry-After") or ""
+            if said.isascii() and said.isdigit():
+                wait = max(wait, min(LONGEST_PAUSE, float(said[:4])))
+        return wait
+
+    def _told(self, what: str, trouble: AthensError | _Unexpected) -> StorageUnavailable:
+        """@return: the trouble as the program knows it."""
+        if isinstance(trouble, _Unexpected):
+            response = trouble.response
+            passing = response.status in PASSING
+            error = StorageUnavailable(
+                f"{self.name} storage: {what}: status {response.status}",
+                detail=self._describe(response),
+                retry_after=10 if passing else None,
+            )
+        elif isinstance(trouble, BodyTooLong):
+            error = StorageUnavailable(f"{self.name} storage: {what}: larger than expected", detail=trouble.detail)
+        else:
+            error = StorageUnavailable(f"{self.name} storage: {what}: {trouble}", detail=trouble.detail, retry_after=10)
+        self.fails(error)
+        return error
+
+    def fails(self, error: StorageUnavailable) -> None:
+        """Log C{error} if it is the first since the store worked."""
+        if not self._in_trouble:
+            self._in_trouble = True
+            self.log.error("storage is in trouble: {reason}", reason=str(error), detail=error.detail)
+
+    def _works(self) -> None:
+        if self._in_trouble:
+            self._in_trouble = False
+            self.log.info("{name} storage works again", name=self.name)
+
+
+class _Unexpected(Exception):
+    """An answer that nobody wants."""
+
+    def __init__(self, response: Response) -> None:
+        super().__init__(response.status)
+        self.response = response

@@ -1,0 +1,319 @@
+"""
+A storage over an object store, where each file of a version is an object of its own.
+
+The C{.info} is written last: L{exists}, lists and the catalog take a version without it, or without any other of its
+files, for absent. Zip and go.mod are written before it, in this order, so that until the zip is there nothing can be
+read at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.web.iweb import IBodyProducer
+from zope.interface import alsoProvides, implementer
+
+from athens_tx.errors import AthensError, NotFound, StorageUnavailable
+from athens_tx.interfaces import IFindsIncomplete, ILinks, IObjects, IStorage, IZip
+from athens_tx.module.version import ModuleVersion
+from athens_tx.storage.keys import INFO, MOD, ZIP, Group, Groups, Layout
+from athens_tx.storage.layout import (
+    INFO_LIMIT,
+    MOD_LIMIT,
+    check_files,
+    check_limit,
+    check_names,
+    check_path,
+    is_listed,
+)
+
+#: Objects that a listing asks for at once.
+PAGE = 1000
+#: Seconds after which what an unfinished upload has left is nobody's any more.
+ABANDONED = 24 * 3600.0
+#: A partial version that is older, in seconds, is not one that somebody is saving at this moment.
+FRESH = 60.0
+#: Seconds between two looks at what somebody else is saving.
+_LOOK = 0.1
+
+
+@implementer(IStorage, IFindsIncomplete)
+class ObjectStorage(Service):
+    """
+    Versions as objects of C{objects}, with the keys of C{layout}.
+
+    Two who save one version at the same time do not mix their files: the zip is only written where there is none, or
+    in place of the one that was looked at, so one of them is first; the other waits until that version is complete.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self, reactor: Any, objects: IObjects, layout: Layout, *, links: bool = False, patience: float = 3.0
+    ) -> None:
+        """
+        @param links: offer L{ILinks}.
+        @param patience: seconds for which a part of a version is taken for one that somebody else is saving.
+        """
+        self.ready: Deferred[None] = Deferred()
+        self._reactor = reactor
+        self._objects = objects
+        self._layout = layout
+        self._patience = patience
+        self._sweeping: Deferred[None] | None = None
+        self._finishing: list[Deferred[None]] = []
+        if links:
+            alsoProvides(self, ILinks)
+
+    # -- the service
+
+    def startService(self) -> None:
+        """Connect; L{ready} says how that went."""
+        super().startService()
+        Deferred.fromCoroutine(self._objects.connect()).addCallback(self._connected).chainDeferred(self.ready)
+
+    def _connected(self, _: object) -> None:
+        self._sweeping = Deferred.fromCoroutine(self._sweep())
+
+    async def _sweep(self) -> None:
+        try:
+            await self._objects.sweep(ABANDONED)
+        except AthensError as error:  # there may be no right to: nothing depends on it
+            self.log.info("leftovers of uploads stay: {reason}", reason=str(error), detail=error.detail)
+
+    def stopService(self) -> Deferred[None]:
+        """Disconnect."""
+        super().stopService()
+        if self._sweeping is not None:
+            self._sweeping.addErrback(lambda _: None)
+            self._sweeping.cancel()
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        for finishing in list(self._finishing):
+            await _ended(finishing)
+        await self._objects.close()
+
+    async def check(self) -> None:
+        """See L{IStorage.check}."""
+        await self._objects.page("", "", 1)
+
+    # -- reading
+
+    async def info(self, mv: ModuleVersion) -> bytes:
+        """See L{IStorage.info}."""
+        return await self._small(mv, INFO, INFO_LIMIT)
+
+    async def mod(self, mv: ModuleVersion) -> bytes:
+        """See L{IStorage.mod}."""
+        return await self._small(mv, MOD, MOD_LIMIT)
+
+    async def _small(self, mv: ModuleVersion, index: int, limit: int) -> bytes:
+        check_names(mv)
+        try:
+            data = await self._objects.get(self._layout.files(mv)[index], limit)
+        except NotFound:
+            raise NotFound(f"{mv} is not stored") from None
+        if index == INFO and not data:
+            raise NotFound(f"{mv} is not stored")
+        return data
+
+    async def zip(self, mv: ModuleVersion) -> IZip:
+        """See L{IStorage.zip}."""
+        check_names(mv)
+        try:
+            return await self._objects.open(self._layout.files(mv)[ZIP])
+        except NotFound:
+            raise NotFound(f"{mv} is not stored") from None
+
+    async def exists(self, mv: ModuleVersion) -> bool:
+        """See L{IStorage.exists}."""
+        check_names(mv)
+        return (await self._look(mv)).complete
+
+    async def link(self, mv: ModuleVersion) -> str:
+        """See L{ILinks.link}."""
+        if not await self.exists(mv):
+            raise NotFound(f"{mv} is not stored")
+        return await self._objects.link(self._layout.files(mv)[ZIP])
+
+    async def _look(self, mv: ModuleVersion) -> Group:
+        """@return: what is there of a version; one request, unless a thousand other names begin like its own."""
+        group = Group(mv, self._layout.group(mv), {})
+        places = {key: index for index, key in enumerate(self._layout.files(mv))}
+        cursor = ""
+        while True:
+            page = await self._objects.page(group.prefix, cursor, PAGE)
+            group.files.update((places[found.key], found) for found in page.objects if found.key in places)
+            if not page.cursor or len(group.files) == len(places):
+                return group
+            cursor = page.cursor
+
+    # -- listing
+
+    async def list(self, path: str) -> Sequence[str]:
+        """See L{IStorage.list}."""
+        check_path(path)
+        groups = self._groups(self._layout.module(path))
+        return [g.mv.version async for g in groups if g.complete and g.mv.path == path and is_listed(g.mv.version)]
+
+    async def incomplete(self) -> Sequence[ModuleVersion]:
+        """See L{IFindsIncomplete.incomplete}."""
+        return [group.mv async for group in self._groups("") if not group.complete]
+
+    async def _groups(self, prefix: str) -> AsyncIterator[Group]:
+        """@return: all that is below C{prefix}."""
+        groups = Groups(self._layout)
+        cursor = ""
+        while True:
+            page = await self._objects.page(prefix, cursor, self._objects.largest_page)
+            for found in page.objects:
+                groups.add(found)
+            if not page.cursor:
+                groups.end()
+            for group in (*groups.take(), *groups.without_info()):
+                yield group
+            if not page.cursor:
+                return
+            cursor = page.cursor
+
+    async def catalog(self, token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
+        """See L{IStorage.catalog}. In the order of the store's keys."""
+        check_limit(limit)
+        if self._objects.keyed:
+            return await self._catalog_by_key(self._layout.cursor(token), limit)
+        return await self._catalog_by_page(token, limit)
+
+    async def _catalog_by_key(self, cursor: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
+        """Go on behind any key: a token is the key of the last C{.info}."""
+        groups = Groups(self._layout, cursor)
+        found: list[ModuleVersion] = []
+        while True:
+            page = await self._objects.page("", cursor, min(self._objects.largest_page, 3 * limit + 3))
+            for stored in page.objects:
+                groups.add(stored)
+            if not page.cursor:
+                groups.end()
+            for group in groups.take():
+                if await self._is_whole(group):
+                    if len(found) == limit:
+                        return found, self._layout.token(found[-1])
+                    found.append(group.mv)
+            if not page.cursor:
+                return found, ""
+            cursor = page.cursor
+
+    async def _catalog_by_page(self, token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
+        """Go on where a page of the store ended: a token is the store's own, so a page has what lies between two."""
+        most = min(self._objects.largest_page, 3 * limit)
+        size = most
+        while True:
+            page = await self._objects.page("", token, size)
+            groups, infos = Groups(self._layout), []
+            found: list[ModuleVersion] = []
+            for index, stored in enumerate(page.objects):
+                groups.add(stored)
+                place = self._layout.place(stored.key)
+                if place is not None and place[1] == INFO:
+                    infos.append((place[0], index))
+            groups.end(cut=bool(page.cursor))
+            found += [group.mv for group in groups.take() if await self._is_whole(group)]
+            if len(found) > limit:  # names that lie between the files of others: end the page before the first of them
+                size = dict(infos)[found[limit]]
+                continue
+            if found or not page.cursor:
+                return found, page.cursor
+            token, size = page.cursor, most
+
+    async def _is_whole(self, group: Group) -> bool:
+        return group.complete or (group.uncertain and (await self._look(group.mv)).complete)
+
+    # -- writing
+
+    async def save(self, mv: ModuleVersion, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
+        """See L{IStorage.save}."""
+        try:
+            check_names(mv)
+            check_files(mv, info, mod)
+            there = await self._look(mv)
+            if there.files and not there.complete and all(file.age < FRESH for file in there.files.values()):
+                there = await self._settled(there)
+            if there.complete:
+                zip.stopProducing()
+                return
+            if INFO in there.files:  # it would show what is written below before all of it is there
+                await self._objects.remove(there.files[INFO].key)
+        except BaseException:
+            zip.stopProducing()
+            raise
+        await self._write(there, info, mod, zip)
+
+    async def _write(self, there: Group, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
+        mv = there.mv
+        keys, types = self._layout.files(mv), self._layout.types
+        replacing = there.files[ZIP].tag if ZIP in there.files else ""
+        if await self._objects.upload(keys[ZIP], zip, types[ZIP], replacing):
+            # Whoever gives up now, it is nearly done, and better ended than begun again.
+            await self._finish(((keys[MOD], mod, types[MOD]), (keys[INFO], info, types[INFO])))
+        elif not (await self._settled(await self._look(mv))).complete:
+            raise StorageUnavailable(f"{mv}: somebody else began to save it and did not end", retry_after=5)
+
+    def _finish(self, files: Sequence[tuple[str, bytes, str]]) -> Deferred[None]:
+        """@return: one whose cancelling lets the writing go on."""
+
+        async def write() -> None:
+            for key, data, content_type in files:
+                await self._objects.put(key, data, content_type)
+
+        waiter: Deferred[None] = Deferred()
+        writing = Deferred.fromCoroutine(write())
+        self._finishing.append(writing)
+
+        def done(result: Failure | None) -> None:
+            self._finishing.remove(writing)
+            waiter.callback(result)
+
+        writing.addBoth(done)
+        return waiter
+
+    async def _settled(self, there: Group) -> Group:
+        """@return: C{there} once it is complete, or once nobody seems to be at work on it."""
+        end = self._reactor.seconds() + self._patience
+        while not there.complete and self._reactor.seconds() < end:
+            await deferLater(self._reactor, _LOOK, lambda: None)
+            now = await self._look(there.mv)
+            if _tags(now) != _tags(there):
+                end = self._reactor.seconds() + self._patience
+            there = now
+        return there
+
+    async def delete(self, mv: ModuleVersion) -> None:
+        """See L{IStorage.delete}."""
+        check_names(mv)
+        there = await self._look(mv)
+        if not there.files:
+            raise NotFound(f"{mv} is not stored")
+        for _, file in sorted(there.files.items()):  # the info first
+            await self._objects.remove(file.key)
+
+
+def _ended(deferred: Deferred[None]) -> Deferred[None]:
+    """@return: fires when C{deferred} does, whose result goes on to those who want it."""
+    ended: Deferred[None] = Deferred()
+
+    def tell(result: Failure | None) -> Failure | None:
+        ended.callback(None)
+        return result
+
+    deferred.addBoth(tell)
+    return ended
+
+
+def _tags(group: Group) -> dict[int, str]:
+    return {index: file.tag for index, file in group.files.items()}

@@ -1,0 +1,117 @@
+"""The documents of the S3 protocol: pure functions, from and to XML."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from urllib.parse import unquote
+from xml.etree.ElementTree import Element, ParseError, fromstring
+from xml.sax.saxutils import escape
+
+import attrs
+
+from athens_tx.interfaces import StoredObject
+
+
+@attrs.frozen
+class Listing:
+    """C{cut} says that there is more behind the last object."""
+
+    objects: Sequence[StoredObject]
+    cut: bool
+
+
+@attrs.frozen
+class Upload:
+    """An upload in parts that is not finished; C{started} is aware."""
+
+    key: str
+    id: str
+    started: datetime
+
+
+class BadDocument(ValueError):
+    """Not the document that was expected."""
+
+
+def parse(document: bytes, name: str) -> Element:
+    """@return: the root, whose name without its namespace must be C{name}; raise L{BadDocument}."""
+    try:
+        root = fromstring(document)  # noqa: S314  expat bounds what entities can become
+    except ParseError as error:
+        raise BadDocument(f"no XML: {error}") from None
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    if root.tag != name:
+        raise BadDocument(f"{root.tag} instead of {name}")
+    return root
+
+
+def text(element: Element, name: str) -> str:
+    """@return: what an element below C{element} holds; empty where there is none."""
+    return element.findtext(name) or ""
+
+
+def listing(document: bytes, now: datetime) -> Listing:
+    """@param now: when the store answered, aware. @return: what C{ListObjectsV2} tells."""
+    root = parse(document, "ListBucketResult")
+    decode = unquote if text(root, "EncodingType") == "url" else str
+    objects = [
+        StoredObject(
+            decode(text(entry, "Key")),
+            text(entry, "ETag"),
+            int(text(entry, "Size") or "0"),
+            max(0.0, (now - _time(text(entry, "LastModified"))).total_seconds()),
+        )
+        for entry in root.iter("Contents")
+    ]
+    cut = text(root, "IsTruncated") == "true"
+    if cut and not objects:
+        raise BadDocument("a page without objects that is not the last")
+    return Listing(objects, cut)
+
+
+def uploads(document: bytes) -> tuple[Sequence[Upload], tuple[str, str] | None]:
+    """@return: what C{ListMultipartUploads} tells, and the key and id behind which there is more."""
+    root = parse(document, "ListMultipartUploadsResult")
+    decode = unquote if text(root, "EncodingType") == "url" else str
+    found = [
+        Upload(decode(text(entry, "Key")), text(entry, "UploadId"), _time(text(entry, "Initiated")))
+        for entry in root.iter("Upload")
+    ]
+    if text(root, "IsTruncated") != "true":
+        return found, None
+    return found, (decode(text(root, "NextKeyMarker")), text(root, "NextUploadIdMarker"))
+
+
+def error_code(document: bytes) -> tuple[str, str]:
+    """@return: code and message of an error; empty where it is none that can be read."""
+    try:
+        root = parse(document, "Error")
+    except BadDocument:
+        return "", ""
+    return text(root, "Code"), text(root, "Message")
+
+
+def completion(tags: Sequence[str]) -> bytes:
+    """@param tags: the ETag of each part. @return: what finishes an upload."""
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(tag)}</ETag></Part>"
+        for number, tag in enumerate(tags, 1)
+    )
+    return f"<CompleteMultipartUpload>{parts}</CompleteMultipartUpload>".encode()
+
+
+def location(region: str) -> bytes:
+    """@return: what asks for a bucket in C{region}; nothing where that is not to be named."""
+    if region in ("", "us-east-1"):
+        return b""
+    constraint = f"<LocationConstraint>{escape(region)}</LocationConstraint>"
+    return f"<CreateBucketConfiguration>{constraint}</CreateBucketConfiguration>".encode()
+
+
+def _time(given: str) -> datetime:
+    time = datetime.fromisoformat(given)
+    if time.tzinfo is None:
+        raise BadDocument(f"a time without a zone: {given}")
+    return time

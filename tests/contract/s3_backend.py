@@ -1,0 +1,108 @@
+"""The contract's stores in the buckets of S3 servers: the storages C{s3} and C{minio}, each over both servers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from athens_tx.config.backends import S3 as S3Table
+from athens_tx.config.backends import Minio as MinioTable
+from athens_tx.module.version import ModuleVersion
+from athens_tx.storage.buckets import minio_storage, s3_storage
+from athens_tx.storage.objects import ObjectStorage
+from tests.support import servers
+
+#: Seconds that a part of a version is taken for one that somebody saves: what the tests lay there is not.
+PATIENCE = 0.2
+TIMEOUT = 20.0
+
+
+class _Bucket:
+    """What all of them share: a bucket of a server."""
+
+    raw: ClassVar[bool] = True
+    atomic: ClassVar[bool] = False
+    bad_tokens: ClassVar[tuple[str, ...]] = ("nonsense", "a/@v/v1.0.0.zip", "a/v1.0.0/go.mod", "|", "../x|v1.0.0")
+
+    def __init__(self, reactor: Any, path: Path) -> None:
+        self.reactor = reactor
+        self.server = self.find()
+        self.bucket = self.server.bucket()
+
+    def find(self) -> Any:
+        raise NotImplementedError
+
+    def keys(self) -> Mapping[str, bytes]:
+        return self.bucket.keys()
+
+    def put(self, key: str, data: bytes) -> None:
+        self.bucket.put(key, data)
+
+    def drop(self, key: str) -> None:
+        self.bucket.drop(key)
+
+    def spoil(self, key: str) -> None:
+        self.bucket.spoil(key)
+
+
+class S3(_Bucket):
+    """L{s3_storage} over versitygw."""
+
+    def find(self) -> Any:
+        return servers.s3()
+
+    def storage(self) -> ObjectStorage:
+        table = S3Table(
+            region=self.server.region,
+            key=self.server.access_key,
+            secret=self.server.secret_key,
+            bucket=self.bucket.name,
+            endpoint=self.server.endpoint,
+            force_path_style=True,
+        )
+        return s3_storage(self.reactor, table, {}, timeout=TIMEOUT, patience=PATIENCE)
+
+    def files(self, mv: ModuleVersion) -> tuple[str, str, str]:
+        start = f"{mv.path}/@v/{mv.version}"
+        return f"{start}.info", f"{start}.mod", f"{start}.zip"
+
+    def token(self, mv: ModuleVersion) -> str:
+        return self.files(mv)[0]
+
+
+class S3OnMinio(S3):
+    """L{s3_storage} over MinIO."""
+
+    def find(self) -> Any:
+        return servers.minio()
+
+
+class Minio(_Bucket):
+    """L{minio_storage} over MinIO."""
+
+    def find(self) -> Any:
+        return servers.minio()
+
+    def storage(self) -> ObjectStorage:
+        table = MinioTable(
+            endpoint=self.server.endpoint,
+            key=self.server.access_key,
+            secret=self.server.secret_key,
+            bucket=self.bucket.name,
+        )
+        return minio_storage(self.reactor, table, {}, timeout=TIMEOUT, patience=PATIENCE)
+
+    def files(self, mv: ModuleVersion) -> tuple[str, str, str]:
+        folder = f"{mv.path}/{mv.version}"
+        return f"{folder}/{mv.version}.info", f"{folder}/go.mod", f"{folder}/source.zip"
+
+    def token(self, mv: ModuleVersion) -> str:
+        return self.files(mv)[0].replace("+", "%2B")
+
+
+class MinioOnVersitygw(Minio):
+    """L{minio_storage} over versitygw."""
+
+    def find(self) -> Any:
+        return servers.s3()
