@@ -139,12 +139,14 @@ class Gcp(Table):
         "",
         "Where the storage service is, if it is not Google's public one: a private endpoint, an emulator.",
         rule="URL",
+        own=True,
     )
     presigned_redirect: bool = setting(
         "PresignedRedirect",
         "ATHENS_STORAGE_GCP_PRESIGNED_REDIRECT",
         False,
         "Answer a zip by a redirect to a signed URL of the store, good for some minutes, and not by its bytes.",
+        own=True,
     )
 
 
@@ -184,6 +186,7 @@ class Minio(Table):
         "ATHENS_MINIO_PRESIGNED_REDIRECT",
         False,
         "Answer a zip by a redirect to a signed URL of the store, good for some minutes, and not by its bytes.",
+        own=True,
     )
 
 
@@ -266,6 +269,7 @@ class S3(Table):
         "ATHENS_S3_PRESIGNED_REDIRECT",
         False,
         "Answer a zip by a redirect to a signed URL of the store, good for some minutes, and not by its bytes.",
+        own=True,
     )
 
 
@@ -311,12 +315,14 @@ class AzureBlob(Table):
         "The account's blob service, if it is not that of the public cloud: a sovereign cloud, a private endpoint, an"
         " emulator.",
         rule="URL",
+        own=True,
     )
     presigned_redirect: bool = setting(
         "PresignedRedirect",
         "ATHENS_AZURE_PRESIGNED_REDIRECT",
         False,
         "Answer a zip by a redirect to a signed URL of the store, good for some minutes, and not by its bytes.",
+        own=True,
     )
 
 
