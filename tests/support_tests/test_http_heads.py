@@ -35,5 +35,5 @@ def test_requests_are_told_apart(size: int) -> None:
     "noise", [b"\0" * (1 << 18) + b"\0", b"hello\r\n\r\n", b"PUT / HTTP/1.1\r\nContent-Length: x\r\n\r\n"]
 )
 def test_what_is_no_http_is_an_error(noise: bytes) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011
+    with pytest.raises(ValueError):
         list(RequestReader().feed(noise))
