@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 #: one more, and a signal gives 128 and its number.
 FAILED = 1
 USAGE = 2
+
+#: What a command does on the reactor, to give its exit status; and what is done after it.
+Work = Callable[[], Awaitable[int]]
+Clean = Callable[[], Awaitable[None]]
 
 config_option = click.option(
     "-c",
@@ -145,6 +150,49 @@ def verify(versions: tuple[str, ...], checksums: bool, file: str, as_json: bool)
 
 
 @main.command()
+@click.argument("source", metavar="FROM")
+@click.argument("target", metavar="TO")
+@click.option("--parallel", type=click.IntRange(1, 200), default=8, show_default=True, help="Versions at once.")
+@click.option("--verify", is_flag=True, help="Check each version at FROM, read it back from TO and compare the hashes.")
+@click.option("--dry-run", is_flag=True, help="Only count what is to be copied.")
+@config_option
+@json_option
+def copy(source: str, target: str, parallel: int, verify: bool, dry_run: bool, file: str, as_json: bool) -> None:
+    """
+    Copy all that is stored in one place to another, whatever kind of store each is.
+
+    FROM and TO are each a kind of store (disk, s3, gcp, azureblob, minio, mongo, external), whose table in the settings
+    says where it is, or the path of a file of settings, whose StorageType is meant. Variables of the environment count
+    as for the other commands.
+
+    What is at TO already stays as it is, so a copy that was interrupted goes on when it is started again.
+
+    \b
+    Exit status:
+      0  all of FROM is at TO now
+      1  something could not be copied, or the copy had to stop
+      2  the command line is wrong
+    """
+    from athens_tx.backends import Backends
+    from athens_tx.copying.command import Wishes, copy_store
+    from athens_tx.copying.ends import read_ends, wrong_names
+
+    if problems := wrong_names(source, target):
+        _fail_with(problems, as_json, USAGE)
+    try:
+        ends = read_ends(source, target, file, os.environ)
+    except ConfigError as error:
+        _fail_with(error.problems, as_json)
+    wishes = Wishes(parallel, verify, dry_run, as_json)
+
+    def prepare(reactor: Any) -> tuple[Work, Clean]:
+        backends = Backends(reactor, dict(os.environ))
+        return lambda: copy_store(reactor, backends, ends, wishes), backends.close
+
+    _on_the_reactor(prepare, as_json)
+
+
+@main.command()
 @json_option
 def version(as_json: bool) -> None:
     """Print the version."""
@@ -174,11 +222,6 @@ def _run(
     @param fetching: whether it asks the network; if not, no go command is needed.
     @param refuse: what speaks against it, by the settings alone.
     """
-    from twisted.internet import reactor
-    from twisted.internet.defer import Deferred
-    from twisted.internet.task import react
-
-    from athens_tx.interrupt import interruptible
     from athens_tx.service import assemble
     from athens_tx.twistd import read_settings
 
@@ -188,20 +231,43 @@ def _run(
         _fail_with(error.problems, as_json)
     if problems := refuse(loaded.config):
         _fail_with(problems, as_json)
-    assembly = assemble(reactor, loaded.config, dict(os.environ))
+
+    def prepare(reactor: Any) -> tuple[Work, Clean]:
+        assembly = assemble(reactor, loaded.config, dict(os.environ))
+
+        async def start_and_work() -> int:
+            await assembly.start(serving=False, fetching=fetching)
+            return await work(assembly)
+
+        return start_and_work, assembly.stop
+
+    _on_the_reactor(prepare, as_json)
+
+
+def _on_the_reactor(prepare: Callable[[Any], tuple[Work, Clean]], as_json: bool) -> None:
+    """Run what C{prepare} gives for the reactor, clean up after it, however it ended, and exit with its status."""
+    from twisted.internet import reactor
+    from twisted.internet.defer import Deferred
+    from twisted.internet.task import react
+
+    from athens_tx.interrupt import interruptible
+
+    work, clean = prepare(reactor)
 
     async def attempt() -> int:
         try:
-            await assembly.start(serving=False, fetching=fetching)
-            return await work(assembly)
+            return await work()
         except ConfigError as error:
             _tell_problems(error.problems, as_json)
         except AthensError as error:
             _tell_problems([f"{error}{': ' + error.detail if error.detail else ''}"], as_json)
+        except BrokenPipeError:  # as in catalog | head: enough was read, and nothing is to be said
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 128 + signal.SIGPIPE
         return FAILED
 
     async def run() -> None:
-        status = await interruptible(reactor, attempt, assembly.stop)
+        status = await interruptible(reactor, attempt, clean)
         if status:
             raise SystemExit(status)
 

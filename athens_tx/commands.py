@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 
 from athens_tx.errors import AthensError, Elsewhere, InvalidModule
 from athens_tx.interfaces import IStorage
 from athens_tx.module.path import check_path, check_version_query
 from athens_tx.module.version import ModuleVersion
+from athens_tx.progress import Walk, each, walk
 
 if TYPE_CHECKING:
     from athens_tx.config import Config
@@ -23,8 +22,6 @@ if TYPE_CHECKING:
 
 #: Module versions that a page of the catalog has.
 PAGE = 1000
-#: Versions that are worked on at once.
-PARALLEL = 4
 
 
 def parse_versions(arguments: Iterable[str]) -> tuple[list[ModuleVersion], list[str]]:
@@ -71,7 +68,7 @@ async def fetch_versions(assembly: Assembly, versions: Sequence[ModuleVersion], 
             text = "the filter sends clients to GlobalEndpoint for it"
             results.append({"module": mv.path, "version": mv.version, "error": text})
 
-    await each(versions, fetch, "fetching", quiet=as_json)
+    await each(walk(versions), fetch, "fetching", quiet=as_json, total=len(versions))
     for result in in_order(results):
         text = f"{result['module']}@{result['version']}"
         tell(result, f"{text}: {result['error']}" if "error" in result else text, as_json, bad="error" in result)
@@ -95,7 +92,7 @@ async def print_catalog(assembly: Assembly, as_json: bool) -> int:
     return 0
 
 
-async def catalog(storage: IStorage) -> AsyncIterator[ModuleVersion]:
+async def catalog(storage: IStorage) -> Walk:
     """Walk the whole catalog of a storage, page by page."""
     token = ""
     while True:
@@ -104,31 +101,6 @@ async def catalog(storage: IStorage) -> AsyncIterator[ModuleVersion]:
             yield mv
         if not token:
             return
-
-
-async def each(
-    versions: Sequence[ModuleVersion], work: Callable[[ModuleVersion], Awaitable[None]], what: str, *, quiet: bool
-) -> None:
-    """Work on some versions at once, with a bar on a terminal."""
-    semaphore = DeferredSemaphore(PARALLEL)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn(what),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TextColumn("{task.description}"),
-    )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal) as progress:
-        bar = progress.add_task("", total=len(versions))
-
-        async def one(mv: ModuleVersion) -> None:
-            async with semaphore:
-                progress.update(bar, description=str(mv))
-                await work(mv)
-                progress.advance(bar)
-
-        await gatherResults([Deferred.fromCoroutine(one(mv)) for mv in versions], consumeErrors=True)
 
 
 def in_order(results: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -140,5 +112,7 @@ def tell(result: dict[str, Any], text: str, as_json: bool, *, bad: bool = False)
     """One line: of JSON on standard output, or of text, on standard error if it is bad news."""
     if as_json:
         click.echo(json.dumps(result))
+    elif bad:
+        click.echo(text, file=sys.stderr)  # err=True would go past the bar, and into it
     else:
-        click.echo(text, err=bad)
+        click.echo(text)

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
+from collections import Counter, deque
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from twisted.internet.threads import deferToThreadPool
 
-from athens_tx.commands import catalog, each, in_order, tell
+from athens_tx.commands import catalog, tell
 from athens_tx.errors import AthensError, ChecksumMismatch, ConfigError, NotFound
-from athens_tx.module.info import check_info
+from athens_tx.inspection import inspected
 from athens_tx.module.pattern import matches_any
 from athens_tx.module.version import ModuleVersion
-from athens_tx.module.zipcheck import inspect_zip
-from athens_tx.storage.sink import FileSink, pour
+from athens_tx.progress import Walk, each
 
 if TYPE_CHECKING:
     from athens_tx.service import Assembly
@@ -43,69 +39,73 @@ async def verify_versions(
     """
     if checksums and assembly.checksums is None:
         raise ConfigError(["GOSUMDB is off (GoBinaryEnvVars): there is nothing that --checksums could compare with"])
-    results: list[dict[str, Any]] = []
+    report = _Report(checksums, as_json)
 
     async def verify(mv: ModuleVersion) -> None:
         result: dict[str, Any] = {"module": mv.path, "version": mv.version}
         try:
-            result["sum"] = await _hash(assembly, mv)
+            async with inspected(assembly.reactor, assembly.storage, mv, assembly.config.go_get_dir) as found:
+                result["sum"] = found.sum
             if checksums:
-                result |= await _compare(assembly, mv, result["sum"])
+                result |= await _compare(assembly, mv, found.sum)
         except AthensError as error:
             result["error"] = str(error)
-        results.append(result)
+        report.ended(mv, result)
 
-    wanted = versions or [mv async for mv in catalog(assembly.storage)]
-    await each(wanted, verify, "verifying", quiet=as_json)
+    async def wanted() -> Walk:
+        if versions:
+            for mv in sorted(versions, key=lambda mv: (mv.path, mv.version)):
+                report.expect(mv)
+                yield mv
+        else:
+            async for mv in catalog(assembly.storage):
+                report.expect(mv)
+                yield mv
+
+    await each(wanted(), verify, "verifying", quiet=as_json, total=len(versions) or None)
     if not versions and assembly.incomplete is not None:
-        text = "incomplete: one of its files is missing or empty"
-        found = await assembly.incomplete.incomplete()
-        results += [{"module": mv.path, "version": mv.version, "error": text} for mv in found]
-    return _report(results, checksums, as_json)
+        for mv in await assembly.incomplete.incomplete():
+            report.tell(
+                {"module": mv.path, "version": mv.version, "error": "incomplete: one of its files is missing or empty"}
+            )
+    return report.finish()
 
 
-def _report(results: Sequence[dict[str, Any]], checksums: bool, as_json: bool) -> int:
-    """@return: the exit code."""
-    for result in in_order(results):
+class _Report:
+    """Prints the results in the order of the walk, each as soon as those before it are there."""
+
+    def __init__(self, checksums: bool, as_json: bool) -> None:
+        self._checksums = checksums
+        self._as_json = as_json
+        self._expected: deque[ModuleVersion] = deque()
+        self._ended: dict[ModuleVersion, dict[str, Any]] = {}
+        self._counted: Counter[str] = Counter()
+
+    def expect(self, mv: ModuleVersion) -> None:
+        """This is the next one."""
+        self._expected.append(mv)
+
+    def ended(self, mv: ModuleVersion, result: dict[str, Any]) -> None:
+        """This is its result."""
+        self._ended[mv] = result
+        while self._expected and self._expected[0] in self._ended:
+            self.tell(self._ended.pop(self._expected.popleft()))
+
+    def tell(self, result: dict[str, Any]) -> None:
+        """Count it, and print it if it is worth a line."""
+        self._counted.update(result.keys())
         trouble = [result[name] for name in ("error", "unchecked", "not_compared") if name in result]
-        if as_json or (trouble and trouble != [_KEPT_OUT]):
+        if self._as_json or (trouble and trouble != [_KEPT_OUT]):
             text = f"{result['module']}@{result['version']}: {' '.join(trouble)}"
-            tell(result, text, as_json, bad=True)
-    broken, unchecked, apart = (
-        sum(name in result for result in results) for name in ("error", "unchecked", "not_compared")
-    )
-    if not as_json:
-        compared = f", {unchecked} could not be checked, {apart} not compared" if checksums else ""
-        click.echo(f"{len(results)} versions verified, {broken} broken{compared}")
-    return BROKEN if broken else UNCHECKED if unchecked else 0
+            tell(result, text, self._as_json, bad=True)
 
-
-async def _hash(assembly: Assembly, mv: ModuleVersion) -> str:
-    """
-    @return: the C{h1:} hash of the stored zip.
-    @raise AthensError: one of the three files is absent or is not what it should be.
-    """
-    storage, reactor = assembly.storage, assembly.reactor
-    info, mod = await storage.info(mv), await storage.mod(mv)
-    check_info(info, mv)
-    body = await storage.zip(mv)
-    with tempfile.TemporaryDirectory(prefix="athens-tx-verify-", dir=_parent(assembly.config.go_get_dir)) as folder:
-        path = Path(folder) / "source.zip"
-        sink = FileSink(reactor, path)
-        try:
-            await pour(body, sink)
-            await sink.finish(sync=False)
-        except BaseException:
-            await sink.abort()
-            raise
-        pool = reactor.getThreadPool()
-        digest: str = await deferToThreadPool(reactor, pool, inspect_zip, path, mv, mod)
-    return digest
-
-
-def _parent(go_get_dir: str) -> str | None:
-    # GoGetDir is made when something is fetched: without it, the system's own place will do.
-    return go_get_dir if os.path.isdir(go_get_dir) else None
+    def finish(self) -> int:
+        """@return: the exit code."""
+        broken, unchecked, apart = (self._counted[name] for name in ("error", "unchecked", "not_compared"))
+        if not self._as_json:
+            compared = f", {unchecked} could not be checked, {apart} not compared" if self._checksums else ""
+            click.echo(f"{self._counted['module']} versions verified, {broken} broken{compared}")
+        return BROKEN if broken else UNCHECKED if unchecked else 0
 
 
 async def _compare(assembly: Assembly, mv: ModuleVersion, found: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Rules of the backends: they hold only for the storage, the lock and the index that are chosen."""
+"""Rules of the backends: they hold only for the storage, the lock and the index that are used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from urllib.parse import unquote
 
 from athens_tx.config.backends import LockConfig, Redis
@@ -34,17 +34,29 @@ _INDEX_NEEDS: Mapping[str, tuple[str, ...]] = {
 
 def backend_checks(config: Config) -> Iterator[Finding]:
     """@return: what is wrong with the tables that are in use."""
-    for selector, value, needs in (
-        ("StorageType", config.storage_type, _STORAGE_NEEDS),
-        ("IndexType", config.index_type, _INDEX_NEEDS),
-    ):
-        for key in needs.get(value, ()):
-            what = _BY_KEY[key].of(config)
-            if not what:
-                yield refuse(f'must not be {"0" if what == 0 else "empty"} with {selector} = "{value}"', key)
-    for check in (_STORAGE.get(config.storage_type), _LOCKS.get(config.single_flight_type)):
-        if check is not None:
-            yield from check(config)
+    yield from storage_checks(config, config.storage_type)
+    yield from _needs(config, _INDEX_NEEDS.get(config.index_type, ()), f'with IndexType = "{config.index_type}"')
+    if config.single_flight_type in _LOCKS:
+        yield from _LOCKS[config.single_flight_type](config)
+
+
+def storage_checks(config: Config, kind: str) -> Iterator[Finding]:
+    """
+    @param kind: the storage that is used, whatever C{StorageType} says.
+    @return: what is wrong with its table.
+    """
+    chosen = kind == config.storage_type
+    why = f'with StorageType = "{kind}"' if chosen else f'where the storage "{kind}" is used'
+    yield from _needs(config, _STORAGE_NEEDS.get(kind, ()), why)
+    if kind in _STORAGE:
+        yield from _STORAGE[kind](config)
+
+
+def _needs(config: Config, keys: Iterable[str], why: str) -> Iterator[Finding]:
+    for key in keys:
+        what = _BY_KEY[key].of(config)
+        if not what:
+            yield refuse(f"must not be {'0' if what == 0 else 'empty'} {why}", key)
 
 
 def _gcp(config: Config) -> Iterator[Finding]:

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 from pydantic import ValidationError
 
-from athens_tx.config.backend_checks import backend_checks
+from athens_tx.config.backend_checks import backend_checks, storage_checks
 from athens_tx.config.checks import Finding, general_checks
 from athens_tx.config.declare import Setting
 from athens_tx.config.document import BadDocument, read_document
@@ -48,13 +48,17 @@ class Loaded:
     file: Path | None
 
 
-def load(path: Path | None, environ: Mapping[str, str], *, cwd: Path, strict: bool = False) -> Loaded:
+def load(
+    path: Path | None, environ: Mapping[str, str], *, cwd: Path, strict: bool = False, storage: str | None = None
+) -> Loaded:
     """
     Load the settings. Reads files and nothing else: no network, no process.
 
     @param path: the file; C{None} takes C{athens.toml} of C{cwd}, if there is one.
     @param environ: the variables; one that is set to nothing is not one that is not set.
     @param strict: refuse what is otherwise a warning because it is hardly meant.
+    @param storage: for one who opens no lock and no index, and only this storage: it takes the place of
+        C{StorageType}, unless it is empty.
     @raise ConfigError: all that is wrong, of all stages; behind it the warnings, marked as such.
     """
     findings = Findings(strict)
@@ -63,10 +67,15 @@ def load(path: Path | None, environ: Mapping[str, str], *, cwd: Path, strict: bo
     _settle_port(environ, findings)
     _settle_mongo(findings)
     config = _config(findings)
+    if storage is not None:
+        checks = storage_checks(config, storage or config.storage_type)
+        config = config.model_copy(update={"storage_type": storage or config.storage_type})
+    else:
+        checks = backend_checks(config)
     _check_modes(file, cwd, config, findings)
     if readable:
         # With half of the settings unknown the rest would only draw false conclusions.
-        for finding in [*general_checks(config), *backend_checks(config)]:
+        for finding in [*general_checks(config), *checks]:
             _note(finding, findings)
     if findings.problems:
         # A key that nobody knows is often why another one is missing.

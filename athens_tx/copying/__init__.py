@@ -1,0 +1,1 @@
+"""C{athens-tx copy}: a whole store from one storage into another."""
