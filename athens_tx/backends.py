@@ -47,6 +47,23 @@ def _external(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     return ExternalStorage(reactor, url, environ, config.timeout, save_limit=limit)
 
 
+def _mongo(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("mongo"):
+        from athens_tx.storage.mongo import MongoStorage
+        from athens_tx.storage.mongo_start import Settings
+    table = config.storage.mongo
+    settings = Settings(
+        url=table.url,
+        database=table.default_db_name,
+        collection=table.default_collection_name,
+        cert_path=table.cert_path,
+        insecure=table.insecure_conn,
+        limit=min(config.timeout, 30.0),
+        stash_limit=config.stash_timeout,
+    )
+    return MongoStorage(reactor, settings)
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """Around an import: a library that is not installed is a L{ConfigError} that names the C{extra} to install."""
@@ -66,6 +83,7 @@ STORAGES: Mapping[str, Maker] = {
     "external": _external,
     "s3": _s3,
     "minio": _minio,
+    "mongo": _mongo,
 }
 INDEXES: Mapping[str, Maker] = {
     "": lambda reactor, config, environ: NoIndex(),

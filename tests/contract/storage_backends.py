@@ -15,6 +15,7 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.storage.layout import STAGING
 from athens_tx.storage.memory import MemoryStorage
+from tests.contract.mongo_backend import Mongo
 from tests.contract.s3_backend import S3, Minio, MinioOnVersitygw, S3OnMinio
 
 
@@ -127,6 +128,7 @@ BACKENDS: Mapping[str, Any] = {
     "memory": Memory,
     "minio": Minio,
     "minio-versitygw": MinioOnVersitygw,
+    "mongo": Mongo,
     "s3": S3,
     "s3-minio": S3OnMinio,
 }

@@ -1,0 +1,413 @@
+"""
+Versions kept in MongoDB, in the layout of Athens, which may use the same database at the same time.
+
+A version is a document C{module, version, mod, info}, and a file of GridFS, see L{athens_tx.storage.gridfs}. The file
+is there first, the document comes last, and its unique index decides who of several was first. A document of ours has
+the C{_id} of its file: nobody gets the files of two saves together. What Athens has left half done is absent.
+"""
+
+from __future__ import annotations
+
+import builtins
+import re
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from bson.objectid import ObjectId
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
+from twisted.web.iweb import IBodyProducer
+from zope.interface import implementer
+
+from athens_tx.errors import BadUpstream, InvalidModule, InvalidRequest, NotFound, StorageUnavailable
+from athens_tx.interfaces import IFindsIncomplete, IStorage, IZip
+from athens_tx.module.version import ModuleVersion
+from athens_tx.storage.gridfs import GridFS, StoredFile, Upload, filename, read_file, until
+from athens_tx.storage.layout import check_files, check_limit, check_names, check_path, is_listed
+from athens_tx.storage.mongo_collection import Collection, Document
+from athens_tx.storage.mongo_pool import both
+from athens_tx.storage.mongo_start import Opened, Settings, open_database
+from athens_tx.storage.mongo_sweep import YOUNGEST, Sweeper
+
+#: How many documents a page of the catalog looks at, at once.
+_PAGE = 1000
+#: How many bytes of both small files fit into a document of 16 MiB.
+_DOCUMENT = (16 << 20) - (64 << 10)
+#: How often a save tries against others who write the same version at the same time.
+_TRIES = 5
+#: Seconds for L{MongoStorage.check}, and for what is still to be done at the end.
+_CHECK_LIMIT = 5.0
+_END_LIMIT = 5.0
+
+
+@attrs.frozen
+class _Found:
+    """
+    What there is of a version.
+
+    @ivar file: the one that belongs to the document, if it is whole.
+    @ivar files: all of this name.
+    """
+
+    document: Document | None
+    file: StoredFile | None
+    files: Sequence[StoredFile]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all three files are there."""
+        document = self.document
+        return document is not None and self.file is not None and bool(document.get("info")) and "mod" in document
+
+
+@implementer(IStorage, IFindsIncomplete)
+class MongoStorage(Service):
+    """
+    A storage in a MongoDB database.
+
+    @ivar ready: fires when the database was found good; fails with L{ConfigError}. Set by C{startService}.
+    """
+
+    log = Logger()
+
+    def __init__(self, reactor: Any, settings: Settings, wall: Callable[[], float] = time.time) -> None:
+        """
+        @param reactor: has a thread pool and a clock.
+        @param wall: seconds since 1970.
+        """
+        self.ready: Deferred[None] = succeed(None)
+        self._reactor = reactor
+        self._settings = settings
+        self._wall = wall
+        self._opened: Opened | None = None
+        self._sweeper: Sweeper | None = None
+        self._tasks: set[Deferred[None]] = set()
+
+    def startService(self) -> None:
+        """Connect, make the indexes, and begin to remove what is left of saves that were interrupted."""
+        super().startService()
+        self.ready = Deferred.fromCoroutine(self._open())
+
+    async def _open(self) -> None:
+        self._opened = await open_database(self._reactor, self._settings, self._wall)
+        self._sweeper = Sweeper(self._reactor, self._modules, self._grid, self._settings.stash_limit, self._wall)
+        self._sweeper.start()
+
+    def stopService(self) -> Deferred[None]:
+        """Finish what was begun, within a limit, and close the connections."""
+        super().stopService()
+        self.ready.addErrback(lambda failure: None)
+        self.ready.cancel()
+        return Deferred.fromCoroutine(self._close())
+
+    async def _close(self) -> None:
+        if self._sweeper is not None:
+            self._sweeper.stop()
+        for task in list(self._tasks):
+            try:
+                await until(task).addTimeout(_END_LIMIT, self._reactor)
+            except Exception:  # noqa: S112  # it was logged, or takes too long
+                continue
+        if self._opened is not None:
+            await self._opened.pool.close()
+
+    @property
+    def _database(self) -> Opened:
+        if self._opened is None:
+            raise StorageUnavailable("mongo storage: not connected yet")
+        return self._opened
+
+    @property
+    def _modules(self) -> Collection:
+        return self._database.modules
+
+    @property
+    def _grid(self) -> GridFS:
+        return self._database.grid
+
+    # What there is
+
+    async def _look(self, what: str, mv: ModuleVersion) -> _Found:
+        """Look for the document and the file, in the time of one round trip (two, where Athens' file is new to us)."""
+        check_names(mv)
+        name = filename(mv)
+        documents, named = await both(
+            self._modules.find(what, {"module": mv.path, "version": mv.version}),
+            self._grid.named(what, [name]),
+        )
+        document = documents[0] if documents else None
+        if document is not None:
+            _check_document(mv, document)
+        files, chosen = await self._file_of(what, mv, document, named.get(name, ()))
+        if document is not None and not self._belongs(document, chosen):
+            named = await self._grid.named(what, [name])
+            files, chosen = await self._file_of(what, mv, document, named.get(name, ()))
+        return _Found(document, chosen, files)
+
+    def _belongs(self, document: Document, file: StoredFile | None) -> bool:
+        """@return: whether the file of the document's own save can't have come after the files were looked for."""
+        if file is None or not isinstance(document["_id"], ObjectId):
+            return False
+        age: float = self._wall() - document["_id"].generation_time.timestamp()
+        return file.id == document["_id"] or age > max(YOUNGEST, 2 * self._settings.stash_limit)
+
+    async def _file_of(
+        self, what: str, mv: ModuleVersion, document: Document | None, documents: Sequence[Document]
+    ) -> tuple[Sequence[StoredFile], StoredFile | None]:
+        """@return: all files, and the one that belongs to the document, if it is whole."""
+        files = [read_file(one) for one in documents]
+        chosen = _choose(document, mv, files)
+        if chosen is not None and chosen.id not in await self._grid.whole(what, [chosen]):
+            chosen = None
+        return files, chosen
+
+    async def _stored(self, what: str, mv: ModuleVersion) -> tuple[Document, StoredFile]:
+        found = await self._look(f"{what} {mv}", mv)
+        if not found.complete or found.document is None or found.file is None:
+            raise NotFound(f"{mv} is not stored")
+        return found.document, found.file
+
+    async def _complete(self, what: str, documents: Sequence[Document]) -> builtins.list[ModuleVersion]:
+        """@return: of these documents, the versions that are complete, in one query (two, as in L{_look})."""
+        versions = [_version_of(document) for document in documents]
+        names = sorted({filename(mv) for mv in versions if mv is not None})
+        named = await self._grid.named(what, names) if names else {}
+        chosen: dict[int, StoredFile] = {}
+        for index, (mv, document) in enumerate(zip(versions, documents, strict=True)):
+            try:
+                file = _choose(document, mv, [read_file(one) for one in named.get(filename(mv), ())]) if mv else None
+            except StorageUnavailable as error:
+                self.log.warn("{mv} is left out: {reason}", mv=mv, reason=str(error), detail=error.detail)
+                continue
+            if file is not None:
+                chosen[index] = file
+        whole = await self._grid.whole(what, chosen.values())
+        return [mv for index, mv in enumerate(versions) if mv and index in chosen and chosen[index].id in whole]
+
+    async def list(self, path: str) -> Sequence[str]:
+        """See L{IStorage.list}; two queries."""
+        check_path(path)
+        what = f"listing {path}"
+        documents = await self._modules.find(what, {"module": path, **_FILES}, projection=_NAMES_ONLY)
+        wanted = [one for one in documents if isinstance(one["version"], str) and is_listed(one["version"])]
+        return sorted({mv.version for mv in await self._complete(what, wanted)})
+
+    async def info(self, mv: ModuleVersion) -> bytes:
+        """See L{IStorage.info}."""
+        document, _ = await self._stored("info", mv)
+        return bytes(document["info"])
+
+    async def mod(self, mv: ModuleVersion) -> bytes:
+        """See L{IStorage.mod}."""
+        document, _ = await self._stored("mod", mv)
+        return bytes(document["mod"])
+
+    async def zip(self, mv: ModuleVersion) -> IZip:
+        """See L{IStorage.zip}."""
+        _, file = await self._stored("zip", mv)
+        return self._grid.open(file)
+
+    async def exists(self, mv: ModuleVersion) -> bool:
+        """See L{IStorage.exists}."""
+        return (await self._look(f"exists {mv}", mv)).complete
+
+    async def catalog(self, token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
+        """See L{IStorage.catalog}; in the order of C{_id}, the last of which is the token, as Athens has it."""
+        check_limit(limit)
+        if token and not re.fullmatch(r"[0-9a-fA-F]{24}", token):
+            raise InvalidRequest("the token of the catalog is not one that it gave")
+        after = ObjectId(token or "0" * 24)
+        page: dict[ModuleVersion, ObjectId] = {}
+        while len(page) <= limit:
+            wanted = {"_id": {"$gt": after}, **_FILES}
+            size = min(limit + 1 - len(page), _PAGE)
+            options = {"sort": {"_id": 1}, "projection": _NAMES_ONLY, "limit": size}
+            documents = await self._modules.find("catalog", wanted, **options)
+            complete = set(await self._complete("catalog", documents))
+            for document in documents:
+                mv = _version_of(document)
+                if mv is not None and mv in complete:
+                    page.setdefault(mv, document["_id"])
+            if len(documents) < size:
+                break
+            after = documents[-1]["_id"]
+        found = builtins.list(page)[:limit]
+        return found, str(page[found[-1]]) if len(page) > limit else ""
+
+    async def incomplete(self) -> Sequence[ModuleVersion]:
+        """See L{IFindsIncomplete.incomplete}; Athens' files without a document do not tell whose they are."""
+        found: set[ModuleVersion] = set()
+        async for page in self._modules.pages("incomplete", {}, projection={**_NAMES_ONLY, "info": 1, "mod": 1}):
+            good = [one for one in page if one.get("info") and isinstance(one.get("mod"), bytes)]
+            complete = set(await self._complete("incomplete", good))
+            found.update(mv for mv in map(_version_of, page) if mv is not None and mv not in complete)
+        found.update(await Sweeper(self._reactor, self._modules, self._grid, 0, self._wall).files_alone())
+        return sorted(found, key=str)
+
+    async def check(self) -> None:
+        """Read something."""
+        await self._modules.look(min(_CHECK_LIMIT, self._settings.limit), patient=False)
+
+    # Saving and deleting
+
+    async def save(self, mv: ModuleVersion, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
+        """See L{IStorage.save}."""
+        what = f"saving {mv}"
+        try:
+            check_names(mv)
+            check_files(mv, info, mod)
+            if len(info) + len(mod) > _DOCUMENT:
+                raise BadUpstream(f"{mv} has {len(info) + len(mod)} bytes of .info and go.mod: more than MongoDB takes")
+            found = await self._look(what, mv)
+        except BaseException:
+            zip.stopProducing()
+            raise
+        if found.complete:
+            zip.stopProducing()
+            return
+        upload = self._grid.upload(mv, zip)
+        try:
+            await self._make_way(what, found)
+            await upload.run()
+        except BaseException:
+            await self._in_background(self._undo(mv, upload))
+            raise
+        document = {"_id": upload.id, "module": mv.path, "version": mv.version, "mod": mod, "info": info}
+        await self._in_background(self._publish(what, mv, document, upload, found))
+
+    async def _make_way(self, what: str, found: _Found) -> None:
+        """Take away the document of an incomplete version: with our file it would be a version of two halves."""
+        if found.document is not None:
+            await self._modules.delete(what, {"_id": found.document["_id"]})
+
+    async def _publish(self, what: str, mv: ModuleVersion, document: Document, upload: Upload, found: _Found) -> None:
+        """Insert the document, unless somebody else's version is complete by now."""
+        try:
+            for _ in range(_TRIES):
+                if await self._modules.insert(what, [document]):
+                    break
+                found = await self._look(what, mv)
+                if found.document is not None and found.document["_id"] == upload.id:
+                    break  # it was sent twice
+                if found.complete:
+                    await upload.undo()
+                    return
+                await self._make_way(what, found)
+            else:
+                raise StorageUnavailable(f"mongo storage: {what}: others write it at the same time", retry_after=10)
+        except BaseException:
+            await self._undo(mv, upload)
+            raise
+        await self._remove_others(what, mv, found.files, upload.id)
+
+    async def _remove_others(self, what: str, mv: ModuleVersion, files: Iterable[StoredFile], kept: ObjectId) -> None:
+        """Remove what earlier saves have left; if that fails the version is saved all the same."""
+        try:
+            for file in await self._belonging(what, mv, files):
+                if file.id != kept:
+                    await self._grid.remove(what, file.id)
+        except StorageUnavailable as error:
+            self.log.warn("{what}: old files are left: {reason}", what=what, reason=str(error), detail=error.detail)
+
+    async def _undo(self, mv: ModuleVersion, upload: Upload) -> None:
+        try:
+            document = await self._modules.first(f"saving {mv}", {"_id": upload.id}, limit=1)
+            if not document:
+                await upload.undo()
+        except StorageUnavailable as error:
+            self.log.warn(
+                "what was sent of {mv} is left in the store: {reason}; it is removed later",
+                mv=mv,
+                reason=str(error),
+                detail=error.detail,
+            )
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> Deferred[None]:
+        """@return: fires when C{work} is done, which goes on if nobody waits for it any more."""
+        task = Deferred.fromCoroutine(work)
+        self._tasks.add(task)
+        waiter: Deferred[None] = until(task)
+        task.addBoth(lambda _: self._tasks.discard(task))
+        return waiter
+
+    async def delete(self, mv: ModuleVersion) -> None:
+        """See L{IStorage.delete}."""
+        check_names(mv)
+        what = f"deleting {mv}"
+        name = filename(mv)
+        deleted, named = await both(
+            self._modules.delete(what, {"module": mv.path, "version": mv.version}),
+            self._grid.files.find(what, {"filename": name}, projection={"metadata": 1, "filename": 1}),
+        )
+        files = await self._belonging(what, mv, [read_file({"length": 0, "chunkSize": 1, **one}) for one in named])
+        for file in files:
+            await self._grid.remove(what, file.id)
+        if not deleted and not files:
+            raise NotFound(f"{mv} is not stored")
+
+    async def _belonging(self, what: str, mv: ModuleVersion, files: Iterable[StoredFile]) -> builtins.list[StoredFile]:
+        """
+        @return: the files that are of this version. One of Athens is not, if there is another module whose file would
+            have the same name, as C{a_b/c} for C{a/b_c}, and that has no file of its own.
+        """
+        files = list(files)
+        ours = [file for file in files if file.owner == mv]
+        nobodys = [file for file in files if file.owner is None]
+        if not nobodys:
+            return ours
+        like = "^" + "[/_]".join(re.escape(part) for part in re.split("[/_]", mv.path)) + "$"
+        wanted = {"module": {"$regex": like}, "version": mv.version}
+        owners = {file.owner for file in files} | {file.id for file in files}
+        for other in await self._modules.find(what, wanted, projection=_NAMES_ONLY):
+            if other["_id"] not in owners and _version_of(other) not in (mv, *owners):
+                return ours
+        return ours + nobodys
+
+
+#: A document that has both small files.
+_FILES: Mapping[str, Any] = {"mod": {"$type": 5}, "info": {"$type": 5}}
+_NAMES_ONLY = {"module": 1, "version": 1}
+
+
+def _version_of(document: Document) -> ModuleVersion | None:
+    """@return: whose document this is; C{None} if it is nobody's."""
+    path, version = document.get("module"), document.get("version")
+    if not isinstance(path, str) or not isinstance(version, str):
+        return None
+    mv = ModuleVersion(path, version)
+    try:
+        check_names(mv)
+    except InvalidModule:
+        return None
+    return mv
+
+
+def _choose(document: Document | None, mv: ModuleVersion, files: Sequence[StoredFile]) -> StoredFile | None:
+    """
+    @param files: of this name, the newest first.
+    @return: the one that belongs to the document: that of the same save, else one that says so, else one that says
+        nothing.
+    """
+    if document is None:
+        return None
+    for fits in (
+        lambda file: file.id == document["_id"],
+        lambda file: file.owner == mv,
+        lambda file: file.owner is None,
+    ):
+        for file in files:
+            if fits(file):
+                return file
+    return None
+
+
+def _check_document(mv: ModuleVersion, document: Document) -> None:
+    for name in ("info", "mod"):
+        if name in document and not isinstance(document[name], bytes):
+            raise StorageUnavailable(
+                f"mongo storage: the {name} of {mv} can't be read",
+                detail=f"it is no binary data; document _id {document.get('_id')}",
+            )
