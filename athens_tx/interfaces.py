@@ -197,8 +197,13 @@ class IObjects(Interface):
         @return: whether these bytes are there now; C{False} if somebody else was faster and wrote others.
         """
 
-    async def remove(key: str) -> None:
-        """Remove an object, if it is there."""
+    async def remove(key: str, tag: str = "") -> bool:
+        """
+        Remove an object, if it is there.
+
+        @param tag: only as long as it is this one, where the store can see to that.
+        @return: C{False} if it is another one by now.
+        """
 
     async def sweep(age: float) -> None:
         """Remove what uploads that were never finished have left, if they are older than C{age} seconds."""

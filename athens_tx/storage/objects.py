@@ -8,8 +8,8 @@ read at all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from typing import Any, TypeVar
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred
@@ -32,6 +32,8 @@ from athens_tx.storage.layout import (
     check_path,
     is_listed,
 )
+
+T = TypeVar("T")
 
 #: Objects that a listing asks for at once.
 PAGE = 1000
@@ -68,6 +70,7 @@ class ObjectStorage(Service):
         self._patience = patience
         self._sweeping: Deferred[None] | None = None
         self._finishing: list[Deferred[None]] = []
+        self._given_up: dict[ModuleVersion, Deferred[bool]] = {}
         if links:
             alsoProvides(self, ILinks)
 
@@ -96,7 +99,7 @@ class ObjectStorage(Service):
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        for finishing in list(self._finishing):
+        for finishing in (*self._finishing, *self._given_up.values()):
             await _ended(finishing)
         await self._objects.close()
 
@@ -241,28 +244,63 @@ class ObjectStorage(Service):
         try:
             check_names(mv)
             check_files(mv, info, mod)
-            there = await self._look(mv)
-            if there.files and not there.complete and all(file.age < FRESH for file in there.files.values()):
-                there = await self._settled(there)
-            if there.complete:
-                zip.stopProducing()
-                return
-            if INFO in there.files:  # it would show what is written below before all of it is there
-                await self._objects.remove(there.files[INFO].key)
+            there = await self._leftovers(await self._look(mv))
         except BaseException:
             zip.stopProducing()
             raise
-        await self._write(there, info, mod, zip)
+        if there.complete:
+            zip.stopProducing()
+        else:
+            await self._write(there, info, mod, zip)
+
+    async def _leftovers(self, there: Group) -> Group:
+        """
+        @return: what is there now: a complete version, or a part of one that nobody is saving, without its info, which
+            would show what is written next before all of it is there.
+        """
+        while not there.complete:
+            if there.files and all(file.age < FRESH for file in there.files.values()):
+                there = await self._settled(there)
+            info = there.files.get(INFO)
+            if info is None or there.complete:
+                break
+            if await self._objects.remove(info.key, info.tag):
+                del there.files[INFO]
+                break
+            there = await self._look(there.mv)
+        return there
 
     async def _write(self, there: Group, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
         mv = there.mv
         keys, types = self._layout.files(mv), self._layout.types
         replacing = there.files[ZIP].tag if ZIP in there.files else ""
-        if await self._objects.upload(keys[ZIP], zip, types[ZIP], replacing):
+        if await self._uploaded(mv, self._objects.upload(keys[ZIP], zip, types[ZIP], replacing)):
             # Whoever gives up now, it is nearly done, and better ended than begun again.
             await self._finish(((keys[MOD], mod, types[MOD]), (keys[INFO], info, types[INFO])))
         elif not (await self._settled(await self._look(mv))).complete:
             raise StorageUnavailable(f"{mv}: somebody else began to save it and did not end", retry_after=5)
+
+    def _uploaded(self, mv: ModuleVersion, upload: Coroutine[Any, Any, bool]) -> Deferred[bool]:
+        """
+        @return: what C{upload} tells. Where it is cancelled too late, so that nobody knows yet whether the zip is going
+            to be there, whoever saves C{mv} next waits for its end before he looks.
+        """
+        uploading = Deferred.fromCoroutine(upload)
+
+        def give_up(_: Deferred[bool]) -> None:
+            uploading.cancel()
+            if not uploading.called:
+                self._given_up[mv] = uploading
+
+        waiter: Deferred[bool] = Deferred(give_up)
+
+        def done(result: bool | Failure) -> None:
+            if self._given_up.get(mv) is uploading:
+                del self._given_up[mv]
+            waiter.callback(result)
+
+        uploading.addBoth(done)
+        return waiter
 
     def _finish(self, files: Sequence[tuple[str, bytes, str]]) -> Deferred[None]:
         """@return: one whose cancelling lets the writing go on."""
@@ -303,11 +341,11 @@ class ObjectStorage(Service):
             await self._objects.remove(file.key)
 
 
-def _ended(deferred: Deferred[None]) -> Deferred[None]:
+def _ended(deferred: Deferred[T]) -> Deferred[None]:
     """@return: fires when C{deferred} does, whose result goes on to those who want it."""
     ended: Deferred[None] = Deferred()
 
-    def tell(result: Failure | None) -> Failure | None:
+    def tell(result: T | Failure) -> T | Failure:
         ended.callback(None)
         return result
 

@@ -127,8 +127,8 @@ class RemoteZip:
         self._paused = False
         resumed, self._resumed = self._resumed, None
         if resumed is not None and not resumed.called:
-            resumed.callback(None)
-        if self._producer is not None:
+            resumed.callback(None)  # it may be paused again when this returns
+        elif self._producer is not None:
             self._producer.resumeProducing()
 
     def stopProducing(self) -> None:

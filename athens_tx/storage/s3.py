@@ -32,6 +32,11 @@ MOST_PARTS = 9_000
 #: Bytes of parts in memory, of all uploads together.
 BUDGET = 4 * PART
 
+#: MinIO, asked to begin behind C{a/z}, begins at C{a}, so that C{a-b/...} comes again, and throws that away only after
+#: it was counted: with enough of it, what follows is lost, and the listing said to be at its end. Not so where the key
+#: has this behind it, as in MinIO's own tokens. To others it is a key that comes right after the one meant.
+_MINIO_MARKER = "[minio_cache:v2,return:]"
+
 _EMPTY = hashlib.sha256().hexdigest()
 _CONFLICT = 412
 _UNKNOWN_CONDITION = 501
@@ -80,6 +85,7 @@ class S3Objects:
         self._region = region
         self._make = make
         self._budget = Budget(BUDGET)
+        self._minio = False
         self._conditions = True  # until the server says that it knows none
         self._aborting: list[Deferred[None]] = []
 
@@ -137,9 +143,11 @@ class S3Objects:
         if prefix:
             query["prefix"] = prefix
         if cursor:
-            query["start-after"] = cursor
+            query["start-after"] = cursor + (_MINIO_MARKER if self._minio else "")
         what = f"list {prefix}" if prefix else "list"
-        return await self._send(what, "GET", "", query, expect=expect, limit=8 << 20)
+        answer = await self._send(what, "GET", "", query, expect=expect, limit=8 << 20)
+        self._minio = self._minio or answer.header("Server") == "MinIO"
+        return answer
 
     def _parsed(self, response: Response) -> ObjectPage:
         try:
@@ -150,6 +158,7 @@ class S3Objects:
             raise StorageUnavailable(
                 f"{self._calls.name} storage: list: not the answer of an S3 server", detail=str(error)
             ) from None
+        self._minio = self._minio or s3_xml.is_from_minio(found.token)
         return ObjectPage(found.objects, found.objects[-1].key if found.cut else "")
 
     async def get(self, key: str, limit: int) -> bytes:
@@ -204,9 +213,17 @@ class S3Objects:
         hashes = await self._hashed(whole)
         await self._send(f"put {key}", "PUT", key, {}, headers=_described(content_type, hashes), body=(whole, hashes))
 
-    async def remove(self, key: str) -> None:
-        """See L{IObjects.remove}."""
-        await self._send(f"delete {key}", "DELETE", key, {}, expect=(200, 204, 404))
+    async def remove(self, key: str, tag: str = "") -> bool:
+        """See L{IObjects.remove}. Servers that know no condition here (MinIO) remove it in any case."""
+        what, expect = f"delete {key}", (200, 204, 404)
+        if tag and self._conditions:
+            answer = await self._send(
+                what, "DELETE", key, {}, headers={"If-Match": tag}, expect=(*expect, _CONFLICT, 501)
+            )
+            if answer.status != _UNKNOWN_CONDITION:
+                return answer.status != _CONFLICT
+        await self._send(what, "DELETE", key, {}, expect=expect)
+        return True
 
     async def upload(self, key: str, body: IBodyProducer, content_type: str, replacing: str) -> bool:
         """See L{IObjects.upload}."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import unquote
@@ -15,10 +16,11 @@ from athens_tx.interfaces import StoredObject
 
 @attrs.frozen
 class Listing:
-    """C{cut} says that there is more behind the last object."""
+    """C{cut} says that there is more behind the last object, C{token} is the store's own word for where."""
 
     objects: Sequence[StoredObject]
     cut: bool
+    token: str
 
 
 @attrs.frozen
@@ -68,7 +70,15 @@ def listing(document: bytes, now: datetime) -> Listing:
     cut = text(root, "IsTruncated") == "true"
     if cut and not objects:
         raise BadDocument("a page without objects that is not the last")
-    return Listing(objects, cut)
+    return Listing(objects, cut, text(root, "NextContinuationToken"))
+
+
+def is_from_minio(token: str) -> bool:
+    """@return: whether this is how MinIO says where a listing goes on."""
+    try:
+        return b"[minio_cache" in b64decode(token, validate=True)
+    except ValueError:
+        return False
 
 
 def uploads(document: bytes) -> tuple[Sequence[Upload], tuple[str, str] | None]:

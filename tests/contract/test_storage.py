@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList, gatherResults, maybeDeferred
 from twisted.internet.task import deferLater
 from zope.interface.verify import verifyObject
 
@@ -393,12 +393,18 @@ async def test_concurrent_saves_heal_a_partial_version_without_mixing(backend: A
             backend.put(backend.files(mv)[index], b"torn")
         marks = [f"{number}" * (number + 1) for number in range(6)]
         saves = [running(save((storage, other)[number % 2], mv, mark)) for number, mark in enumerate(marks)]
+        if not backend.atomic:  # who takes a part for nobody's may take it from one who is at work; he says so then
+            done = await DeferredList(saves, consumeErrors=True)
+            assert all(good or failure.check(StorageUnavailable) for good, failure in done)
+            if not await storage.exists(mv):
+                await save(storage, mv, marks[0])
         while not await storage.exists(mv):
             pass
         info = await storage.info(mv)
         mark = next(mark for mark in marks if content(mv, mark)[0] == info)
         await assert_stored(storage, mv, mark)
-        await gatherResults(saves, consumeErrors=True)
+        if backend.atomic:
+            await gatherResults(saves, consumeErrors=True)
         await assert_stored(storage, mv, mark)
     await other.stopService()
 
@@ -520,7 +526,8 @@ def random_tree(chance: random.Random) -> set[MV]:
 @pytest.mark.parametrize("seed", range(30))
 @pytest_twisted.ensureDeferred
 async def test_catalog_pages_of_random_trees(backend: Any, storage: Any, seed: int) -> None:
-    tree = random_tree(random.Random(seed))
+    unspeakable = set(getattr(backend, "unspeakable", ""))
+    tree = {mv for mv in random_tree(random.Random(seed)) if not unspeakable & set(mv.path)}
     for mv in tree:
         if backend.raw:
             for key, data in zip(backend.files(mv), content(mv), strict=True):
