@@ -112,7 +112,8 @@ class Assembly:
         self._make_stash(self.fetching, lock)
         if serving:
             self.listening = Listening(config.port, config.unix_socket, certificate)
-            self._make_site(modes, databases)
+            staging = await self.fetching.stage() if config.external_storage_path else None
+            self._make_site(modes, databases, staging)
             self._watch()
 
     def _certificate(self) -> ServerCertificate | None:
@@ -229,7 +230,7 @@ class Assembly:
         self._reloads.append(gate.reload)
         return gate
 
-    def _make_site(self, modes: ReloadableModes, databases: Sequence[Database]) -> None:
+    def _make_site(self, modes: ReloadableModes, databases: Sequence[Database], staging: Path | None) -> None:
         config, metrics, fetching = self.config, self.metrics, self.fetching
         assert fetching is not None
         protocol = Protocol(
@@ -257,6 +258,7 @@ class Assembly:
             index=self.index,
             sumdb=SumDBProxy(sources, config.no_sum_patterns),
             metrics=metrics,
+            staging=staging,
         )
 
     def _web_settings(self) -> WebSettings:
@@ -272,6 +274,9 @@ class Assembly:
             gateway_errors=config.upstream_errors == "gateway",
             header_timeout=config.header_timeout,
             idle_timeout=config.idle_timeout,
+            external_storage_path=config.external_storage_path,
+            max_zip_size=config.max_zip_size,
+            save_limit=config.stash_timeout,
             version=__version__,
         )
 

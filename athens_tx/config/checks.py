@@ -76,6 +76,9 @@ def _listening(config: Config) -> Iterator[Finding]:
     if bool(config.basic_auth_user) != bool(config.basic_auth_pass):
         missing, there = _halves("BasicAuthUser", "BasicAuthPass", bool(config.basic_auth_pass))
         yield doubt("both are needed for basic auth; as it is, everybody may come in", missing, there)
+    if config.external_storage_path and not (config.basic_auth_user and config.basic_auth_pass):
+        text = "anybody who reaches the port can write and delete versions; set BasicAuthUser and BasicAuthPass"
+        yield doubt(text, "ExternalStoragePath", "BasicAuthUser", "BasicAuthPass")
     if config.path_prefix and not config.path_prefix.startswith("/"):
         yield doubt("must begin with a slash, or nothing below it can be reached", "PathPrefix")
 

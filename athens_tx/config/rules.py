@@ -17,11 +17,14 @@ LOG_LEVELS = ("trace", "debug", "info", "warn", "warning", "error", "fatal", "pa
 STORAGE_TYPES = ("memory", "disk", "mongo", "gcp", "minio", "s3", "azureblob", "external")
 LOCK_TYPES = ("", "memory", "etcd", "redis", "redis-sentinel", "gcp", "azureblob")
 INDEX_TYPES = ("", "none", "memory", "mysql", "postgres")
+#: What the first element of a path means something as already.
+ROUTES = ("healthz", "readyz", "version", "metrics", "robots.txt", "catalog", "index", "sumdb")
 DOWNLOAD_MODES = ("sync", "async", "none", "redirect", "async_redirect")
 
 _HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?\.)*[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 #: A checksum database as GOSUMDB names it: a name, or a name with the key that its tree is signed with.
 _DATABASE = re.compile(_HOST + r"(?::\d+)?(?:/[\w./-]*)?(?:\+[0-9a-f]{8}\+[A-Za-z0-9+/]+={0,2})?", re.ASCII)
+_SERVICE_PATH = re.compile(r"(?:/(?!\.)[A-Za-z0-9._-]+)+")
 _ADDRESS = re.compile(r"(?:\[([^\[\]]*)\]|[^:\[\]\s/]*):([A-Za-z][A-Za-z0-9_-]*|[0-9]*)", re.ASCII)
 
 
@@ -117,11 +120,25 @@ def _assignments(value: Sequence[str]) -> str | None:
     return None
 
 
+def _service_path(value: str) -> str | None:
+    if not value:
+        return None
+    first = value.split("/")[1] if value.startswith("/") else ""
+    if _SERVICE_PATH.fullmatch(value) is None:
+        return 'must be a path such as "/storage": elements of letters, digits, ".", "_" and "-", each after a slash'
+    if "." in first:
+        return "must not begin with a name with a dot: it would hide modules"
+    return f'must not begin with "/{first}", which has another meaning' if first in ROUTES else None
+
+
 def at_least(least: int) -> Rule:
     """A number with a lower bound."""
     return Rule(f">= {least}", lambda value: None if value >= least else f"must be at least {least}")
 
 
+service_path = Rule(
+    "a path that begins with `/`, without a dot in its first element, and not `/catalog` or the like", _service_path
+)
 not_empty = Rule("not empty", lambda value: None if value else "must not be empty")
 #: For the numbers of which Athens says that they must not be zero; below zero they never worked.
 above_zero = Rule("> 0", lambda value: None if value > 0 else "must be above 0")

@@ -22,6 +22,7 @@ from athens_tx.config.rules import (
     known_mode,
     not_empty,
     one_of,
+    service_path,
 )
 
 _MIB = 1024 * 1024
@@ -309,6 +310,15 @@ class Config(Table):
         "ATHENS_MAX_ZIP_SIZE",
         500 * _MIB,
         "Largest module zip that is accepted; the go command takes no larger one than 500 MiB.",
+        own=True,
+    )
+
+    external_storage_path: Annotated[str, service_path] = setting(
+        "ExternalStoragePath",
+        "ATHENS_EXTERNAL_STORAGE_PATH",
+        "",
+        "Below this path the storage is offered as external storage to other proxies, to read, save and delete; empty"
+        " is off.",
         own=True,
     )
 

@@ -5,6 +5,7 @@ All of fetching, put together: what L{athens_tx.service} calls once, and closes 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -79,6 +80,7 @@ class Fetching:
     @ivar rules: C{GOPROXY} and the like, as go itself sees them.
     @ivar is_queued: whether a fetch, named as C{path@version}, still waits for its turn.
     @ivar authorize: the logins of C{.netrc}.
+    @ivar stage: makes an empty directory that is removed at L{close}.
     @ivar go: what go said of itself; nothing where it was not asked, since nothing is fetched.
     """
 
@@ -89,6 +91,7 @@ class Fetching:
     authorize: Authorize
     go: GoFacts
     is_queued: Callable[[str], bool]
+    stage: Callable[[], Deferred[Path]]
     fetches: Pool
     listings: Pool
     _reload: Callable[[], Deferred[None]]
@@ -210,6 +213,7 @@ class _Parts:
             authorize=self.authorize,
             go=self._facts,
             is_queued=fetches.is_queued,
+            stage=lambda: self._in_thread(self._work.stage),
             fetches=fetches.pool,
             listings=listings.pool,
             reload=lambda: self._in_thread(self._credentials.load),

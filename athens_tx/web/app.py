@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -15,6 +16,7 @@ from athens_tx.errors import InvalidRequest
 from athens_tx.interfaces import IGate, IIndex, IProtocol, IStorage
 from athens_tx.web.download import Download
 from athens_tx.web.errors import ErrorAnswers
+from athens_tx.web.external import ExternalStorage, body_limit
 from athens_tx.web.guard import Guard, host_of
 from athens_tx.web.home import HomePage
 from athens_tx.web.listings import Listings
@@ -40,11 +42,12 @@ class Routes:
         self._errors = errors
         self.klein.handle_errors(HTTPException)(cast(Any, self._no_route))
 
-    def add(self, rule: str, name: str, handler: Handler) -> None:
+    def add(self, rule: str, name: str, handler: Handler, method: str = "GET") -> None:
         """
         @param rule: of werkzeug's kind.
         @param name: for the metrics, and for what depends on the route.
-        @param handler: given the request and the parts of the path that C{rule} names, for GET and HEAD.
+        @param handler: given the request and the parts of the path that C{rule} names.
+        @param method: what it is for; GET brings HEAD.
         """
 
         async def run(request: WebRequest, **parts: str) -> bytes | None:
@@ -55,12 +58,12 @@ class Routes:
             except Exception as error:
                 return self._errors.answer(request, error)
 
-        self.klein.route(rule, methods=["GET"], endpoint=name)(run)
+        self.klein.route(rule, methods=[method], endpoint=name)(run)
 
     @staticmethod
     def _no_route(request: WebRequest, failure: Failure) -> bytes:
         if isinstance(failure.value, MethodNotAllowed):
-            return wrong_method(request)
+            return wrong_method(request, sorted(failure.value.valid_methods or ()))
         return not_found(request)
 
 
@@ -71,10 +74,11 @@ def not_found(request: WebRequest) -> bytes:
     return body
 
 
-def wrong_method(request: WebRequest) -> bytes:
-    """@return: the body for a method that no route has."""
-    body = request.reply(405, b"only GET and HEAD are possible here\n")
-    request.setHeader(b"Allow", b"GET, HEAD")
+def wrong_method(request: WebRequest, possible: Sequence[str] = ("GET", "HEAD")) -> bytes:
+    """@return: the body for a method that the route does not have."""
+    verb = "is" if len(possible) == 1 else "are"
+    body = request.reply(405, f"only {' and '.join(possible)} {verb} possible here\n".encode())
+    request.setHeader(b"Allow", ", ".join(possible).encode())
     return body
 
 
@@ -83,10 +87,26 @@ class Front(Resource):
 
     isLeaf = True
 
-    def __init__(self, klein: Klein, prefix: str) -> None:
+    def __init__(self, klein: Klein, prefix: str, external: str = "", body_limit: int = 0) -> None:
+        """
+        @param external: the path, without the prefix, below which versions are saved; empty: none are.
+        @param body_limit: how many bytes of a body such a request may have.
+        """
         super().__init__()
         self._routes = klein.resource()
         self._prefix = prefix
+        self._external = external
+        self._body_limit = body_limit
+
+    def upload_limit(self, method: bytes, uri: bytes) -> int:
+        """See L{WebSite.upload_limit}."""
+        if not self._external or method != b"POST":
+            return 0
+        try:
+            local = self._local(parse_target(uri).path) or ""
+        except InvalidRequest:
+            return 0
+        return self._body_limit if local.startswith(f"{self._external}/") and local.endswith(".save") else 0
 
     def render(self, request: WebRequest) -> None:
         """Answer now or later; L{WebRequest.finish} is called in any case."""
@@ -149,11 +169,13 @@ def make_site(
     index: IIndex,
     sumdb: SumDB,
     metrics: Metrics | None = None,
+    staging: Path | None = None,
 ) -> WebSite:
     """
     @param reactor: provides C{IReactorTime} and C{IReactorThreads}.
     @param storage: for the catalog and for readiness; C{index} likewise.
     @param metrics: counts the requests and is shown at C{/metrics}; C{None} does neither.
+    @param staging: a directory for what is saved through the external storage, if that is on.
     @return: to listen with, also behind TLS, where it speaks HTTP/2 too. Nothing is to be started; to stop it, see
         L{WebSite.drain} and L{WebSite.abort}.
     """
@@ -178,10 +200,30 @@ def make_site(
         ("/<path:module>/@v/<version>.zip", "zip", download.zip),
     ):
         routes.add(rule, name, handler)
+    if settings.external_storage_path and staging is not None:
+        _offer_storage(routes, ExternalStorage(reactor, storage, staging, settings), listings, settings)
+    front = Front(routes.klein, settings.path_prefix, settings.external_storage_path, body_limit(settings.max_zip_size))
     return WebSite(
-        Front(routes.klein, settings.path_prefix),
+        front,
         reactor,
         header_timeout=settings.header_timeout,
         idle_timeout=settings.idle_timeout,
         metrics=metrics,
+        upload_limit=front.upload_limit,
     )
+
+
+def _offer_storage(routes: Routes, external: ExternalStorage, listings: Listings, settings: WebSettings) -> None:
+    """The routes of the external storage, below a path of their own."""
+    top = settings.external_storage_path
+    versions = f"{top}/<path:module>/@v"
+    for rule, name, handler, method in (
+        (f"{top}/catalog", "external-catalog", listings.catalog, "GET"),
+        (f"{versions}/list", "external-list", external.list, "GET"),
+        (f"{versions}/<version>.info", "external-info", external.info, "GET"),
+        (f"{versions}/<version>.mod", "external-mod", external.mod, "GET"),
+        (f"{versions}/<version>.zip", "external-zip", external.zip, "GET"),
+        (f"{versions}/<version>.save", "external-save", external.save, "POST"),
+        (f"{versions}/<version>.delete", "external-delete", external.delete, "DELETE"),
+    ):
+        routes.add(rule, name, handler, method)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import attrs
 from twisted.internet.interfaces import IDelayedCall, IHalfCloseableProtocol
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from twisted.web.http import HTTPChannel
+from twisted.web.http_headers import Headers
 from zope.interface import implementer
 
 from athens_tx.web.http2 import Http2
@@ -18,6 +21,7 @@ from athens_tx.web.request import LINGER, MAX_BODY
 if TYPE_CHECKING:
     from athens_tx.web.request import WebRequest
     from athens_tx.web.site import WebSite
+    from athens_tx.web.upload import Upload
 
 #: How large the request line and all headers together may be, in bytes.
 MAX_HEADERS = 64 * 1024
@@ -28,13 +32,30 @@ MAX_DIGITS = 19
 _log = Logger(namespace="athens_tx.web")
 
 
+@attrs.frozen
+class BodySource:
+    """Where the body of an upload comes from: see L{athens_tx.web.upload.Upload}."""
+
+    _producer: Any
+    go_on: Callable[[], None]
+
+    def pauseProducing(self) -> None:
+        """Read nothing from the client."""
+        self._producer.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """Read on."""
+        self._producer.resumeProducing()
+
+
 class Http1(HTTPChannel):
     """
     HTTP/1.1 with limits that a client can't stretch by sending a byte now and then.
 
     The headers of a request must be complete C{header_timeout} seconds after its first byte (the first request's:
     after the connection was made), its body C{idle_timeout} seconds later. An answer of which nothing could be sent
-    for C{idle_timeout} seconds is cut.
+    for C{idle_timeout} seconds is cut. A request whose route takes a large body is answered before that has come, see
+    L{athens_tx.web.upload}.
     """
 
     totalHeadersSize = MAX_HEADERS
@@ -51,6 +72,7 @@ class Http1(HTTPChannel):
         self._lost = False
         self._half_closed = False
         self._sent_something = False
+        self._upload: Upload | None = None
 
     # The way in.
 
@@ -64,9 +86,14 @@ class Http1(HTTPChannel):
         if self._refused:
             return
         self._sent_something = True
-        if self._deadline is None and not self._handlingRequest:
+        if self._deadline is None and not self._busy:
             self._expect(self.site.header_timeout)
         super().dataReceived(data)
+
+    @property
+    def _busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._handlingRequest or self._upload is not None
 
     def lineReceived(self, line: bytes) -> None:
         """A line of the headers."""
@@ -91,12 +118,27 @@ class Http1(HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """The headers are complete: refuse a body that is announced as too large before a byte of it is read."""
+        limit = self.site.upload_limit(self._command, self._path) if self.length != 0 else 0
+        if limit:
+            self._begin_upload(limit)
+            return
         if self.length is not None and self.length > MAX_BODY:
             self.refuse(413, "the request has a body of more than 1 MiB, which nothing here wants")
             return
         super().allHeadersReceived()
         if self.length != 0:
             self._expect(self.site.idle_timeout)
+
+    def _begin_upload(self, limit: int) -> None:
+        """Have the request answered, whose headers are complete."""
+        request = self.requests[-1]
+        self.persistent = self.checkPersistence(request, self._version)
+        request.gotLength(self.length)
+        self._expect(None)
+        self._savedTimeOut = self.setTimeout(None)  # given back when the request is done
+        body = BodySource(self._networkProducer, self._send100Continue)
+        self._upload = request.expect_upload(body, limit, self._version)
+        request.headers_received(self._command, self._path, self._version)
 
     def allContentReceived(self) -> None:
         """The request is complete."""
@@ -132,6 +174,8 @@ class Http1(HTTPChannel):
     def resumeProducing(self) -> None:
         """The client has taken all that waited."""
         super().resumeProducing()
+        if self._upload is not None and self._upload.paused:
+            self._networkProducer.pauseProducing()
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
@@ -145,9 +189,20 @@ class Http1(HTTPChannel):
         """A request is answered; the next one may have come already."""
         if self.site.draining:
             self.persistent = False
+        upload, self._upload = self._upload, None
+        if upload is not None and not upload.complete:
+            self.requests.remove(request)
+            self._take_no_more()
+            return
         super().requestDone(request)
         if self._half_closed and not self._handlingRequest:
             self.loseConnection()
+
+    def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Headers) -> None:
+        """The head of an answer; one that comes before the end of its request is the last."""
+        if self._upload is not None and (self.site.draining or not self._upload.complete):
+            headers.setRawHeaders(b"Connection", [b"close"])
+        super().writeHeaders(version, code, reason, headers)
 
     # The end.
 
@@ -155,9 +210,6 @@ class Http1(HTTPChannel):
         """Answer to a request that never became one, and close."""
         if self._refused:
             return
-        self._refused = True
-        self._expect(None)
-        self.setTimeout(None)
         _log.info(
             "refused a request: {status} {reason}", status=status, reason=message, peer=str(self.transport.getPeer())
         )
@@ -167,6 +219,14 @@ class Http1(HTTPChannel):
             b"Cache-Control: no-store\r\nConnection: close\r\n\r\n%s"
             % (status, HTTPStatus(status).phrase.encode(), len(body), body)
         )
+        self._take_no_more()
+
+    def _take_no_more(self) -> None:
+        """Close when all is sent; what still comes is dropped until then."""
+        self._refused = True
+        self._expect(None)
+        self.setTimeout(None)
+        self._networkProducer.resumeProducing()
         half_close = getattr(self.transport, "loseWriteConnection", None)  # TLS has none
         if half_close is None:
             self.loseConnection()
@@ -202,7 +262,7 @@ class Http1(HTTPChannel):
 
     def retire(self) -> None:
         """Close as soon as nothing is being answered."""
-        if not self._handlingRequest:
+        if not self._busy:
             self.loseConnection()
 
     def leave(self) -> None:

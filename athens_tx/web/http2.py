@@ -117,11 +117,32 @@ class Http2(H2Connection):
         if stream.path is None:  # CONNECT
             self._reset_in(0.0, stream_id)
         elif event.stream_ended is None:
-            self._reset_in(self.site.idle_timeout, stream_id)
+            self._body_follows(stream_id, stream)
+
+    def _body_follows(self, stream_id: int, stream: Any) -> None:
+        request = stream._request
+        limit = self.site.upload_limit(stream.command, stream.path)
+        if limit:
+            stream.go_on = lambda: self._send100Continue(stream_id)
+            request.expect_upload(stream, limit, b"HTTP/2")
+            request.headers_received(stream.command, stream.path, b"HTTP/2")
+            return
+        self._reset_in(self.site.idle_timeout, stream_id)
+        if request.requestHeaders.getRawHeaders(b"Expect", [b""])[0].lower() == b"100-continue":
+            self._send100Continue(stream_id)
 
     def _requestDataReceived(self, event: Any) -> None:
-        if not self._finished:
+        if self._finished:
+            return
+        if event.stream_id in self.streams:
             super()._requestDataReceived(event)
+        else:  # it was answered before it was complete
+            self.openStreamWindow(event.stream_id, event.flow_controlled_length)
+
+    def openStreamWindow(self, streamID: int, increment: int) -> None:
+        """Let the client send more."""
+        if increment and not self._finished:
+            super().openStreamWindow(streamID, increment)
 
     def _requestEnded(self, event: Any) -> None:
         if self._open(event.stream_id) and self.streams[event.stream_id].path is not None:
@@ -136,7 +157,8 @@ class Http2(H2Connection):
             super()._handleWindowUpdate(event)
 
     def _send100Continue(self, streamID: int) -> None:
-        if self._open(streamID):
+        # Twisted would say so before the request is looked at; its stream is not known then.
+        if streamID in self.streams and self._open(streamID):
             super()._send100Continue(streamID)
 
     def writeHeaders(self, version: bytes, code: bytes, reason: bytes, headers: Any, streamID: int) -> None:
@@ -176,6 +198,10 @@ class Http2(H2Connection):
         late = self._late.pop(streamID, None)
         if late is not None:
             late.cancel()
+        upload = self.streams[streamID]._request.upload
+        if upload is not None and not upload.complete and self._open(streamID):
+            self.conn.reset_stream(streamID, ErrorCodes.NO_ERROR)  # nobody wants the rest of the body
+            self._tryToWriteControlData()
         super()._requestDone(streamID)
         if self.site.draining and self._stillProducing:
             self.retire()

@@ -11,6 +11,7 @@ from twisted.web.http import datetimeToString
 from twisted.web.server import Request
 
 from athens_tx.web.target import Target
+from athens_tx.web.upload import Upload
 
 if TYPE_CHECKING:
     from athens_tx.web.site import WebSite
@@ -34,7 +35,7 @@ _ABOUT_THE_BODY = (b"ETag", b"Accept-Ranges", b"Content-Range", b"Content-Length
 
 class WebRequest(Request):
     """
-    A request that keeps no body, and knows what the log and the metrics want to know of it.
+    A request that keeps no body unless it has an C{upload}, and knows what the log and the metrics want to know of it.
 
     @ivar request_id: the client's C{Athens-Request-ID}, or one of our own. For the log only.
     @ivar route: the name of the route that answers; C{-} before one is found.
@@ -42,7 +43,9 @@ class WebRequest(Request):
     @ivar local: the decoded path without the path prefix.
     @ivar module: the module that is asked for, unescaped, and C{version}, for the log.
     @ivar source: where the answer comes from: C{memory}, C{storage}, C{upstream}, C{go}, or C{-}.
-    @ivar started: when the request was complete, in seconds.
+    @ivar started: when the request was complete, in seconds; one with an C{upload}: when its headers were.
+    @ivar announced: how long its body is, as the headers say; C{None} where they don't.
+    @ivar upload: the body, where the route takes a large one.
     """
 
     defaultContentType = None
@@ -60,6 +63,8 @@ class WebRequest(Request):
         self.version = ""
         self.source = "-"
         self.started = 0.0
+        self.announced: int | None = None
+        self.upload: Upload | None = None
         self._body_size = 0
         self._over = False
 
@@ -71,9 +76,41 @@ class WebRequest(Request):
     def gotLength(self, length: int | None) -> None:
         """Keep no body: nothing is spooled to a temporary file."""
         self.content = BytesIO()
+        self.announced = length
+
+    def expect_upload(self, source: Any, limit: int, version: bytes) -> Upload:
+        """
+        Its body is an upload, and begins now.
+
+        @param source: see L{Upload}; C{limit} too. C{version} is that of HTTP.
+        """
+        expectations = self.requestHeaders.getRawHeaders(b"Expect", [])
+        self.upload = Upload(
+            self.web.reactor,
+            source,
+            limit=limit,
+            announced=self.announced,
+            idle=self.web.idle_timeout,
+            expected=any(value.lower() == b"100-continue" for value in expectations) and version != b"HTTP/1.0",
+        )
+        return self.upload
+
+    def headers_received(self, command: bytes, uri: bytes, version: bytes) -> None:
+        """Answer the request although its body is still to come."""
+        super().requestReceived(command, uri, version)
+
+    def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
+        """The request is complete, its body too."""
+        if self.upload is None:
+            super().requestReceived(command, path, version)
+        else:
+            self.upload.ended()
 
     def handleContentChunk(self, data: bytes) -> None:
-        """Throw a piece of the body away; refuse the request if it is one too many."""
+        """Throw a piece of the body away unless it is an upload; refuse the request if it is one too many."""
+        if self.upload is not None:
+            self.upload.received(data)
+            return
         before, self._body_size = self._body_size, self._body_size + len(data)
         if before <= MAX_BODY < self._body_size and self.channel is not None:
             self.channel.refuse(413, "the request has a body of more than 1 MiB, which nothing here wants")
@@ -126,12 +163,16 @@ class WebRequest(Request):
         """All is written. Does nothing where the client is gone."""
         if not self.gone:
             super().finish()  # which tells the site's log()
+            if self.upload is not None:
+                self.upload.drop()
 
     def connectionLost(self, reason: Failure) -> None:
         """The client is gone; whoever works for it is told by C{notifyFinish}."""
         if self.gone:
             return
         super().connectionLost(reason)
+        if self.upload is not None:
+            self.upload.lost()
         if self.started:
             self.web.log(self)
 

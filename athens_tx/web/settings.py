@@ -25,6 +25,9 @@ class WebSettings:
     @ivar gateway_errors: C{UpstreamErrors = "gateway"}, see L{athens_tx.errors.http_status}.
     @ivar header_timeout: seconds in which the headers of a request must be complete.
     @ivar idle_timeout: seconds without a request on a kept-alive connection, or without progress of an answer.
+    @ivar external_storage_path: below it the storage is offered as a service, see L{athens_tx.web.external}; empty: it
+        is not.
+    @ivar max_zip_size: in bytes, of a zip that is saved through that service; C{save_limit}: seconds for the save.
     @ivar version: of this program, for C{/version}; C{date} when it was built. Empty ones are left out.
     """
 
@@ -38,6 +41,9 @@ class WebSettings:
     gateway_errors: bool = False
     header_timeout: float = 10.0
     idle_timeout: float = 180.0
+    external_storage_path: str = attrs.field(default="", converter=_prefix)
+    max_zip_size: int = 500 << 20
+    save_limit: float = 600.0
     version: str = ""
     date: str = ""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from twisted.internet.defer import Deferred
@@ -39,6 +40,8 @@ class WebSite(Site):
 
     @ivar draining: whether no connection outlives its present request.
     @ivar in_flight: the requests that are being answered.
+    @ivar upload_limit: from the method and the target of a request to how many bytes of a body its route takes, where
+        that is more than L{athens_tx.web.request.MAX_BODY}; else 0.
     """
 
     requestFactory = WebRequest
@@ -52,10 +55,12 @@ class WebSite(Site):
         header_timeout: float,
         idle_timeout: float,
         metrics: Metrics | None = None,
+        upload_limit: Callable[[bytes, bytes], int] = lambda method, uri: 0,
     ) -> None:
         super().__init__(resource, timeout=idle_timeout, reactor=reactor, parsePOSTFormSubmission=False)
         self.header_timeout = header_timeout
         self.idle_timeout = idle_timeout
+        self.upload_limit = upload_limit
         self.draining = False
         self.in_flight: set[WebRequest] = set()
         self._metrics = metrics
