@@ -17,6 +17,7 @@ from athens_tx.storage.layout import STAGING
 from athens_tx.storage.memory import MemoryStorage
 from tests.contract.mongo_backend import Mongo
 from tests.contract.s3_backend import S3, Minio, MinioOnVersitygw, S3OnMinio
+from tests.contract.external_backend import ExternalDisk
 
 
 class Backend(Protocol):
@@ -27,6 +28,7 @@ class Backend(Protocol):
     @cvar atomic: whether a file of a version that lacks another is not given either; see L{IStorage.info}.
     @cvar bad_tokens: what is no token of its catalog.
     """
+    @cvar unspeakable: characters that it can't have in a name; left out where there are none.
 
     raw: ClassVar[bool]
     atomic: ClassVar[bool]
@@ -127,6 +129,7 @@ BACKENDS: Mapping[str, Any] = {
     "disk": Disk,
     "memory": Memory,
     "minio": Minio,
+    "external": ExternalDisk,
     "minio-versitygw": MinioOnVersitygw,
     "mongo": Mongo,
     "s3": S3,
