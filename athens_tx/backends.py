@@ -42,6 +42,13 @@ def _minio(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     return minio_storage(reactor, config.storage.minio, environ, timeout=config.timeout)
 
 
+def _azureblob(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("azure"):  # whose library is imported only for a managed identity
+        from athens_tx.storage.containers import azureblob_storage
+
+        return azureblob_storage(reactor, config.storage.azure_blob, environ, timeout=config.timeout)
+
+
 def _external(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     url, limit = config.storage.external.url, config.stash_timeout
     return ExternalStorage(reactor, url, environ, config.timeout, save_limit=limit)
@@ -83,6 +90,7 @@ STORAGES: Mapping[str, Maker] = {
     "external": _external,
     "s3": _s3,
     "minio": _minio,
+    "azureblob": _azureblob,
     "mongo": _mongo,
 }
 INDEXES: Mapping[str, Maker] = {

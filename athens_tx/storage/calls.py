@@ -6,10 +6,12 @@ voice, once when it begins and once when it is over.
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import attrs
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.web.iweb import IBodyProducer
@@ -64,18 +66,21 @@ class Calls:
         *,
         limit: float,
         describe: Callable[[Response], str] = lambda response: "",
+        renew: Callable[[Request], bool] = lambda request: False,
         chance: Callable[[], float] = random.random,
     ) -> None:
         """
         @param name: of the backend, for messages.
         @param limit: seconds for a call with all its attempts.
         @param describe: what an answer that tells of trouble says of it, in few words, and what to check; for the log.
+        @param renew: told of a request that was refused with 401; whether it may help to make it anew, once.
         """
         self.reactor = reactor
         self.name = name
         self.http = http
         self._limit = limit
         self._describe = describe
+        self._renew = renew
         self._chance = chance
         self._in_trouble = False
 
@@ -133,6 +138,7 @@ class Calls:
     ) -> T:
         end = self.reactor.seconds() + self._limit
         pause = FIRST_PAUSE
+        renewed = False
         while True:
             attempts -= 1
             left = end - self.reactor.seconds()
@@ -146,6 +152,10 @@ class Calls:
                 assert isinstance(response, Response)
                 raise _Unexpected(response)
             except (_Unexpected, UpstreamUnreachable, FetchTimeout) as trouble:
+                if not renewed and isinstance(trouble, _Unexpected) and trouble.response.status == 401:
+                    renewed = self._renew(request)
+                    if renewed:
+                        continue
                 wait = self._pause(trouble, pause)
                 if attempts <= 0 or wait is None or self.reactor.seconds() + wait >= end:
                     raise self._told(what, trouble) from None
@@ -193,6 +203,25 @@ class Calls:
         if self._in_trouble:
             self._in_trouble = False
             self.log.info("{name} storage works again", name=self.name)
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """
+    Do C{work} though the one who waits is cancelled: a write that the store has already got may happen or not, and
+    should not happen at some later moment.
+    """
+    working = Deferred.fromCoroutine(work)
+    while not working.called:
+        ended: Deferred[None] = Deferred()
+        working.addBoth(_told, ended)
+        with suppress(CancelledError):
+            await ended
+    return await working
+
+
+def _told(result: T, ended: Deferred[None]) -> T:
+    ended.callback(None)
+    return result
 
 
 class _Unexpected(Exception):

@@ -45,6 +45,7 @@ class Credentials(Generic[K]):
         self._keys: K | None = None
         self._loading: Waiters[K] | None = None
         self._not_before = 0.0
+        self._keep_until = 0.0
 
     async def keys(self) -> K:
         """@return: what to sign with now; raise L{StorageUnavailable} if there is nothing."""
@@ -56,6 +57,20 @@ class Credentials(Generic[K]):
                 self._load().wait().addErrback(self._later)
             return keys
         return await (self._loading or self._load()).wait()
+
+    def forget(self, refused: Callable[[K], bool]) -> bool:
+        """
+        Load new keys, if those of the moment were refused.
+
+        @return: whether it may help to try again; not if new ones were loaded for this reason just now.
+        """
+        if self._keys is not None and refused(self._keys):
+            now = self._reactor.seconds()
+            if now < self._keep_until:
+                return False
+            self._keep_until = now + AGAIN
+            self._keys = None
+        return True
 
     def _later(self, failure: Failure) -> None:
         self._not_before = self._reactor.seconds() + AGAIN
@@ -70,6 +85,8 @@ class Credentials(Generic[K]):
         loading, self._loading = self._loading, None
         if not isinstance(result, Failure):
             self._keys = result
+            if result.ends is not None and self._now() >= result.ends - AHEAD:  # there are no better ones yet
+                self._not_before = self._reactor.seconds() + AGAIN
         assert loading is not None
         loading.land(result)
 

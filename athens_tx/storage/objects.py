@@ -244,6 +244,8 @@ class ObjectStorage(Service):
         try:
             check_names(mv)
             check_files(mv, info, mod)
+            while mv in self._given_up:
+                await _ended(self._given_up[mv])
             there = await self._leftovers(await self._look(mv))
         except BaseException:
             zip.stopProducing()

@@ -15,6 +15,7 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.storage.layout import STAGING
 from athens_tx.storage.memory import MemoryStorage
+from tests.contract.azureblob_backend import AzureBlob
 from tests.contract.mongo_backend import Mongo
 from tests.contract.s3_backend import S3, Minio, MinioOnVersitygw, S3OnMinio
 from tests.contract.external_backend import ExternalDisk
@@ -126,6 +127,7 @@ class Disk:
 
 
 BACKENDS: Mapping[str, Any] = {
+    "azureblob": AzureBlob,
     "disk": Disk,
     "memory": Memory,
     "minio": Minio,
