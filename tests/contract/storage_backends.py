@@ -15,10 +15,9 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.storage.layout import STAGING
 from athens_tx.storage.memory import MemoryStorage
-from tests.contract.azureblob_backend import AzureBlob
 from tests.contract.mongo_backend import Mongo
-from tests.contract.s3_backend import S3, Minio, MinioOnVersitygw, S3OnMinio
 from tests.contract.external_backend import ExternalDisk
+from tests.contract.s3_backend import S3, Minio, MinioOnVersitygw, S3OnMinio
 
 
 class Backend(Protocol):
@@ -28,8 +27,8 @@ class Backend(Protocol):
     @cvar raw: whether the methods below C{storage} work, and whether what is stored outlives the storage.
     @cvar atomic: whether a file of a version that lacks another is not given either; see L{IStorage.info}.
     @cvar bad_tokens: what is no token of its catalog.
-    """
     @cvar unspeakable: characters that it can't have in a name; left out where there are none.
+    """
 
     raw: ClassVar[bool]
     atomic: ClassVar[bool]
@@ -127,11 +126,10 @@ class Disk:
 
 
 BACKENDS: Mapping[str, Any] = {
-    "azureblob": AzureBlob,
     "disk": Disk,
+    "external": ExternalDisk,
     "memory": Memory,
     "minio": Minio,
-    "external": ExternalDisk,
     "minio-versitygw": MinioOnVersitygw,
     "mongo": Mongo,
     "s3": S3,
