@@ -21,7 +21,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.chdir(tmp_path)
 
     def write(name: str, kind: str, **tables: dict[str, str]) -> str:
-        lines = [f'StorageType = "{kind}"', 'SingleFlightType = "redis"']
+        lines = [f'StorageType = "{kind}"', 'SingleFlightType = "gcp"']
         for table, values in tables.items():
             lines += [f"[Storage.{table}]", *(f'{key} = "{value}"' for key, value in values.items())]
         (tmp_path / name).write_text("\n".join(lines) + "\n")
