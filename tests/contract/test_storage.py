@@ -65,6 +65,11 @@ def backend(request: pytest.FixtureRequest, tmp_path: Any) -> Any:
 #: Only where the store can be reached past the storage.
 on_raw = pytest.mark.parametrize("backend", sorted(name for name in BACKENDS if BACKENDS[name].raw), indirect=True)
 
+#: Only where something that lies in the store can be made unreadable.
+on_spoilt = pytest.mark.parametrize(
+    "backend", sorted(name for name in BACKENDS if hasattr(BACKENDS[name], "spoil")), indirect=True
+)
+
 #: Only where the token behind a version can be known.
 on_tokens = pytest.mark.parametrize(
     "backend", sorted(name for name in BACKENDS if hasattr(BACKENDS[name], "token")), indirect=True
@@ -715,7 +720,7 @@ async def test_a_new_storage_finds_what_an_earlier_one_saved(backend: Any, stora
     await again.stopService()
 
 
-@on_raw
+@on_spoilt
 @pytest.mark.parametrize("index", range(3))
 @pytest_twisted.ensureDeferred
 async def test_what_cannot_be_read_is_not_absent(backend: Any, storage: Any, index: int) -> None:
