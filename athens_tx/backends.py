@@ -49,6 +49,12 @@ def _azureblob(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
         return azureblob_storage(reactor, config.storage.azure_blob, environ, timeout=config.timeout)
 
 
+def _gcp(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("gcp"):
+        from athens_tx.storage.gcp import gcp_storage
+    return gcp_storage(reactor, config.storage.gcp, environ, timeout=config.timeout)
+
+
 def _external(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     url, limit = config.storage.external.url, config.stash_timeout
     return ExternalStorage(reactor, url, environ, config.timeout, save_limit=limit)
@@ -88,10 +94,11 @@ STORAGES: Mapping[str, Maker] = {
     "memory": _memory,
     "disk": _disk,
     "external": _external,
+    "gcp": _gcp,
     "s3": _s3,
     "minio": _minio,
-    "azureblob": _azureblob,
     "mongo": _mongo,
+    "azureblob": _azureblob,
 }
 INDEXES: Mapping[str, Maker] = {
     "": lambda reactor, config, environ: NoIndex(),

@@ -15,8 +15,10 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.storage.layout import STAGING
 from athens_tx.storage.memory import MemoryStorage
-from tests.contract.mongo_backend import Mongo
+from tests.contract.azureblob_backend import AzureBlob
 from tests.contract.external_backend import ExternalDisk
+from tests.contract.gcp_backend import Gcp
+from tests.contract.mongo_backend import Mongo
 from tests.contract.s3_backend import S3, Minio, MinioOnVersitygw, S3OnMinio
 
 
@@ -53,7 +55,7 @@ class Backend(Protocol):
         """Take something out of the store."""
 
     def spoil(self, key: str) -> None:
-        """Make something unreadable: to read it is an error, and not the one of its absence."""
+        """Make something unreadable: to read it is an error, and not the one of its absence. May be left out."""
 
     def token(self, mv: ModuleVersion) -> str:
         """@return: Athens' token of a page that ends with C{mv}. Left out where that depends on what is stored."""
@@ -126,8 +128,10 @@ class Disk:
 
 
 BACKENDS: Mapping[str, Any] = {
+    "azureblob": AzureBlob,
     "disk": Disk,
     "external": ExternalDisk,
+    "gcp": Gcp,
     "memory": Memory,
     "minio": Minio,
     "minio-versitygw": MinioOnVersitygw,
