@@ -11,10 +11,9 @@ from __future__ import annotations
 import builtins
 import re
 import time
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any
 
-import attrs
 from bson.objectid import ObjectId
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, succeed
@@ -22,12 +21,13 @@ from twisted.logger import Logger
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
-from athens_tx.errors import BadUpstream, InvalidModule, InvalidRequest, NotFound, StorageUnavailable
+from athens_tx.errors import BadUpstream, InvalidRequest, NotFound, StorageUnavailable
 from athens_tx.interfaces import IFindsIncomplete, IStorage, IZip
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.gridfs import GridFS, StoredFile, Upload, filename, read_file, until
 from athens_tx.storage.layout import check_files, check_limit, check_names, check_path, is_listed
 from athens_tx.storage.mongo_collection import Collection, Document
+from athens_tx.storage.mongo_documents import FILES, NAMES_ONLY, Found, check_document, choose, version_of
 from athens_tx.storage.mongo_pool import both
 from athens_tx.storage.mongo_start import Opened, Settings, open_database
 from athens_tx.storage.mongo_sweep import YOUNGEST, Sweeper
@@ -41,26 +41,6 @@ _TRIES = 5
 #: Seconds for L{MongoStorage.check}, and for what is still to be done at the end.
 _CHECK_LIMIT = 5.0
 _END_LIMIT = 5.0
-
-
-@attrs.frozen
-class _Found:
-    """
-    What there is of a version.
-
-    @ivar file: the one that belongs to the document, if it is whole.
-    @ivar files: all of this name.
-    """
-
-    document: Document | None
-    file: StoredFile | None
-    files: Sequence[StoredFile]
-
-    @property
-    def complete(self) -> bool:
-        """Whether all three files are there."""
-        document = self.document
-        return document is not None and self.file is not None and bool(document.get("info")) and "mod" in document
 
 
 @implementer(IStorage, IFindsIncomplete)
@@ -130,8 +110,12 @@ class MongoStorage(Service):
 
     # What there is
 
-    async def _look(self, what: str, mv: ModuleVersion) -> _Found:
-        """Look for the document and the file, in the time of one round trip (two, where Athens' file is new to us)."""
+    async def _look(self, what: str, mv: ModuleVersion, *, sure: bool = False) -> Found:
+        """
+        Look for the document and the file, in the time of one round trip (two, where Athens' file is new to us).
+
+        @param sure: take no file for the document's that may be of somebody who is about to insert one of his own.
+        """
         check_names(mv)
         name = filename(mv)
         documents, named = await both(
@@ -140,12 +124,12 @@ class MongoStorage(Service):
         )
         document = documents[0] if documents else None
         if document is not None:
-            _check_document(mv, document)
-        files, chosen = await self._file_of(what, mv, document, named.get(name, ()))
+            check_document(mv, document)
+        files, chosen = await self._file_of(what, mv, document, named.get(name, ()), sure)
         if document is not None and not self._belongs(document, chosen):
             named = await self._grid.named(what, [name])
-            files, chosen = await self._file_of(what, mv, document, named.get(name, ()))
-        return _Found(document, chosen, files)
+            files, chosen = await self._file_of(what, mv, document, named.get(name, ()), sure)
+        return Found(document, chosen, files)
 
     def _belongs(self, document: Document, file: StoredFile | None) -> bool:
         """@return: whether the file of the document's own save can't have come after the files were looked for."""
@@ -155,11 +139,12 @@ class MongoStorage(Service):
         return file.id == document["_id"] or age > max(YOUNGEST, 2 * self._settings.stash_limit)
 
     async def _file_of(
-        self, what: str, mv: ModuleVersion, document: Document | None, documents: Sequence[Document]
+        self, what: str, mv: ModuleVersion, document: Document | None, documents: Sequence[Document], sure: bool
     ) -> tuple[Sequence[StoredFile], StoredFile | None]:
         """@return: all files, and the one that belongs to the document, if it is whole."""
         files = [read_file(one) for one in documents]
-        chosen = _choose(document, mv, files)
+        mine = document["_id"] if document is not None else None
+        chosen = choose(document, mv, [one for one in files if not sure or one.owner is None or one.id == mine])
         if chosen is not None and chosen.id not in await self._grid.whole(what, [chosen]):
             chosen = None
         return files, chosen
@@ -172,13 +157,13 @@ class MongoStorage(Service):
 
     async def _complete(self, what: str, documents: Sequence[Document]) -> builtins.list[ModuleVersion]:
         """@return: of these documents, the versions that are complete, in one query (two, as in L{_look})."""
-        versions = [_version_of(document) for document in documents]
+        versions = [version_of(document) for document in documents]
         names = sorted({filename(mv) for mv in versions if mv is not None})
         named = await self._grid.named(what, names) if names else {}
         chosen: dict[int, StoredFile] = {}
         for index, (mv, document) in enumerate(zip(versions, documents, strict=True)):
             try:
-                file = _choose(document, mv, [read_file(one) for one in named.get(filename(mv), ())]) if mv else None
+                file = choose(document, mv, [read_file(one) for one in named.get(filename(mv), ())]) if mv else None
             except StorageUnavailable as error:
                 self.log.warn("{mv} is left out: {reason}", mv=mv, reason=str(error), detail=error.detail)
                 continue
@@ -191,7 +176,7 @@ class MongoStorage(Service):
         """See L{IStorage.list}; two queries."""
         check_path(path)
         what = f"listing {path}"
-        documents = await self._modules.find(what, {"module": path, **_FILES}, projection=_NAMES_ONLY)
+        documents = await self._modules.find(what, {"module": path, **FILES}, projection=NAMES_ONLY)
         wanted = [one for one in documents if isinstance(one["version"], str) and is_listed(one["version"])]
         return sorted({mv.version for mv in await self._complete(what, wanted)})
 
@@ -222,13 +207,13 @@ class MongoStorage(Service):
         after = ObjectId(token or "0" * 24)
         page: dict[ModuleVersion, ObjectId] = {}
         while len(page) <= limit:
-            wanted = {"_id": {"$gt": after}, **_FILES}
+            wanted = {"_id": {"$gt": after}, **FILES}
             size = min(limit + 1 - len(page), _PAGE)
-            options = {"sort": {"_id": 1}, "projection": _NAMES_ONLY, "limit": size}
+            options = {"sort": {"_id": 1}, "projection": NAMES_ONLY, "limit": size}
             documents = await self._modules.find("catalog", wanted, **options)
             complete = set(await self._complete("catalog", documents))
             for document in documents:
-                mv = _version_of(document)
+                mv = version_of(document)
                 if mv is not None and mv in complete:
                     page.setdefault(mv, document["_id"])
             if len(documents) < size:
@@ -240,10 +225,10 @@ class MongoStorage(Service):
     async def incomplete(self) -> Sequence[ModuleVersion]:
         """See L{IFindsIncomplete.incomplete}; Athens' files without a document do not tell whose they are."""
         found: set[ModuleVersion] = set()
-        async for page in self._modules.pages("incomplete", {}, projection={**_NAMES_ONLY, "info": 1, "mod": 1}):
+        async for page in self._modules.pages("incomplete", {}, projection={**NAMES_ONLY, "info": 1, "mod": 1}):
             good = [one for one in page if one.get("info") and isinstance(one.get("mod"), bytes)]
             complete = set(await self._complete("incomplete", good))
-            found.update(mv for mv in map(_version_of, page) if mv is not None and mv not in complete)
+            found.update(mv for mv in map(version_of, page) if mv is not None and mv not in complete)
         found.update(await Sweeper(self._reactor, self._modules, self._grid, 0, self._wall).files_alone())
         return sorted(found, key=str)
 
@@ -278,18 +263,18 @@ class MongoStorage(Service):
         document = {"_id": upload.id, "module": mv.path, "version": mv.version, "mod": mod, "info": info}
         await self._in_background(self._publish(what, mv, document, upload, found))
 
-    async def _make_way(self, what: str, found: _Found) -> None:
+    async def _make_way(self, what: str, found: Found) -> None:
         """Take away the document of an incomplete version: with our file it would be a version of two halves."""
         if found.document is not None:
             await self._modules.delete(what, {"_id": found.document["_id"]})
 
-    async def _publish(self, what: str, mv: ModuleVersion, document: Document, upload: Upload, found: _Found) -> None:
+    async def _publish(self, what: str, mv: ModuleVersion, document: Document, upload: Upload, found: Found) -> None:
         """Insert the document, unless somebody else's version is complete by now."""
         try:
             for _ in range(_TRIES):
                 if await self._modules.insert(what, [document]):
                     break
-                found = await self._look(what, mv)
+                found = await self._look(what, mv, sure=True)
                 if found.document is not None and found.document["_id"] == upload.id:
                     break  # it was sent twice
                 if found.complete:
@@ -361,53 +346,7 @@ class MongoStorage(Service):
         like = "^" + "[/_]".join(re.escape(part) for part in re.split("[/_]", mv.path)) + "$"
         wanted = {"module": {"$regex": like}, "version": mv.version}
         owners = {file.owner for file in files} | {file.id for file in files}
-        for other in await self._modules.find(what, wanted, projection=_NAMES_ONLY):
-            if other["_id"] not in owners and _version_of(other) not in (mv, *owners):
+        for other in await self._modules.find(what, wanted, projection=NAMES_ONLY):
+            if other["_id"] not in owners and version_of(other) not in (mv, *owners):
                 return ours
         return ours + nobodys
-
-
-#: A document that has both small files.
-_FILES: Mapping[str, Any] = {"mod": {"$type": 5}, "info": {"$type": 5}}
-_NAMES_ONLY = {"module": 1, "version": 1}
-
-
-def _version_of(document: Document) -> ModuleVersion | None:
-    """@return: whose document this is; C{None} if it is nobody's."""
-    path, version = document.get("module"), document.get("version")
-    if not isinstance(path, str) or not isinstance(version, str):
-        return None
-    mv = ModuleVersion(path, version)
-    try:
-        check_names(mv)
-    except InvalidModule:
-        return None
-    return mv
-
-
-def _choose(document: Document | None, mv: ModuleVersion, files: Sequence[StoredFile]) -> StoredFile | None:
-    """
-    @param files: of this name, the newest first.
-    @return: the one that belongs to the document: that of the same save, else one that says so, else one that says
-        nothing.
-    """
-    if document is None:
-        return None
-    for fits in (
-        lambda file: file.id == document["_id"],
-        lambda file: file.owner == mv,
-        lambda file: file.owner is None,
-    ):
-        for file in files:
-            if fits(file):
-                return file
-    return None
-
-
-def _check_document(mv: ModuleVersion, document: Document) -> None:
-    for name in ("info", "mod"):
-        if name in document and not isinstance(document[name], bytes):
-            raise StorageUnavailable(
-                f"mongo storage: the {name} of {mv} can't be read",
-                detail=f"it is no binary data; document _id {document.get('_id')}",
-            )
