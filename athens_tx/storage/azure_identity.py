@@ -7,8 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from azure.identity import ManagedIdentityCredential
+from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.threads import deferToThreadPool
 
+from athens_tx.errors import StorageUnavailable
 from athens_tx.storage.azure_auth import Load, Token
 
 #: Seconds for a token, with the attempts of azure-identity.
@@ -32,6 +34,9 @@ def from_identity(reactor: Any, resource: str, scope: str) -> Load:
 
     async def load() -> Token:
         asked = deferToThreadPool(reactor, reactor.getThreadPool(), ask)
-        return await asked.addTimeout(LIMIT, reactor)
+        try:
+            return await asked.addTimeout(LIMIT, reactor)
+        except TimedOut:
+            raise StorageUnavailable(f"no answer within {LIMIT:g} s") from None
 
     return load

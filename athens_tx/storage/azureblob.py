@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from twisted.internet.defer import Deferred
+from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.threads import deferToThreadPool
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -85,7 +86,7 @@ class AzureObjects:
         looking = Deferred.fromCoroutine(self._look())
         try:
             await looking.addTimeout(START_LIMIT, self._calls.reactor)
-        except TimeoutError:
+        except TimedOut:
             text = f"no answer within {START_LIMIT:g} s: look at AccountName and Endpoint"
             raise ConfigError([f"Storage.AzureBlob: {text}"]) from None
 

@@ -299,7 +299,8 @@ class ObjectStorage(Service):
         def done(result: bool | Failure) -> None:
             if self._given_up.get(mv) is uploading:
                 del self._given_up[mv]
-            waiter.callback(result)
+            if not waiter.called:
+                waiter.callback(result)
 
         uploading.addBoth(done)
         return waiter
