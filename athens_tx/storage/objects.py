@@ -9,10 +9,12 @@ read at all.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -41,6 +43,8 @@ PAGE = 1000
 ABANDONED = 24 * 3600.0
 #: A partial version that is older, in seconds, is not one that somebody is saving at this moment.
 FRESH = 60.0
+#: Seconds for which the end waits for what is nearly written.
+_CLOSING = 10.0
 #: Seconds between two looks at what somebody else is saving.
 _LOOK = 0.1
 
@@ -99,8 +103,10 @@ class ObjectStorage(Service):
         return Deferred.fromCoroutine(self._close())
 
     async def _close(self) -> None:
-        for finishing in (*self._finishing, *self._given_up.values()):
-            await _ended(finishing)
+        ends = [_ended(writing) for writing in self._finishing]
+        ends += [_ended(uploading) for uploading in self._given_up.values()]
+        with suppress(DeferredTimeout):
+            await DeferredList(ends).addTimeout(_CLOSING, self._reactor)
         await self._objects.close()
 
     async def check(self) -> None:
