@@ -305,6 +305,62 @@ class ISingleFlight(Interface):
         """
 
 
+class ILock(Interface):
+    """
+    One who wants the lock of one name: first a place in the queue, where there is one, then the lock.
+
+    Used by one, once: C{take} until it is C{True}, then C{renew} now and then, and C{release} in any case.
+    """
+
+    lease: float = Attribute("seconds after which the lock of a holder that does not renew it is free")
+
+    async def take() -> bool:
+        """
+        Try to get the lock, in few round trips, without waiting for its holder.
+
+        @return: whether it is ours now.
+        @raise LockUnavailable: the lock service can't be asked; it may be tried again.
+        """
+
+    async def changed(seconds: float) -> None:
+        """
+        Wait until it may be worth while to L{take} again, as the service tells where it can, but at most C{seconds}.
+
+        @raise LockUnavailable: as L{take}.
+        """
+
+    async def renew() -> bool:
+        """
+        Let the lease begin anew.
+
+        @return: C{False} if the lock is not ours any more.
+        @raise LockUnavailable: nobody knows.
+        """
+
+    async def release() -> None:
+        """
+        Give up the lock, or the place in the queue; harmless at any moment.
+
+        @raise LockUnavailable: it ends with its lease.
+        """
+
+
+class ILocks(Interface):
+    """A lock service, shared with others; L{athens_tx.singleflight.locked} makes an L{ISingleFlight} of it."""
+
+    async def connect() -> None:
+        """Look whether it can be used. Raise L{ConfigError}, one line, naming the setting to look at."""
+
+    async def close() -> None:
+        """Let go of everything; what is held is released as far as that goes at once."""
+
+    async def check() -> None:
+        """Look whether it works, for readiness. Raise what is wrong."""
+
+    def lock(name: str) -> ILock:
+        """@param name: C{path@version} as requested, unescaped: what Athens calls the lock too."""
+
+
 @attrs.frozen
 class IndexLine:
     """One line of the index: when a version was first stored here. C{time} is aware, in UTC."""
