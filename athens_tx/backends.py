@@ -105,6 +105,7 @@ INDEXES: Mapping[str, Maker] = {
     "none": lambda reactor, config, environ: NoIndex(),
     "memory": lambda reactor, config, environ: MemoryIndex(),
 }
+#: They make an L{athens_tx.interfaces.ISingleFlight}, or an L{athens_tx.interfaces.ILocks} for the service to wrap.
 LOCKS: Mapping[str, Maker] = {
     "": lambda reactor, config, environ: MemorySingleFlight(),
     "memory": lambda reactor, config, environ: MemorySingleFlight(),
@@ -131,14 +132,22 @@ class Backends:
         self._environ = environ
         self._open: list[Any] = []
 
-    async def open(self, kinds: Mapping[str, Maker], setting: str, kind: str, config: Config) -> Any:
+    async def open(
+        self,
+        kinds: Mapping[str, Maker],
+        setting: str,
+        kind: str,
+        config: Config,
+        wrap: Callable[[Any], Any] = lambda made: made,
+    ) -> Any:
         """
         Make and start a backend.
 
         @param kinds: see L{backend}, for C{setting} and C{kind} too.
+        @param wrap: makes the service of what the backend is.
         @raise ConfigError: it can't be used; L{close} closes it all the same.
         """
-        service = backend(kinds, setting, kind)(self._reactor, config, self._environ)
+        service = wrap(backend(kinds, setting, kind)(self._reactor, config, self._environ))
         service.startService()
         self._open.append(service)
         # What has to connect says so by a Deferred; a Service's own startService gives none.

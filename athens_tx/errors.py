@@ -83,6 +83,10 @@ class LockUnavailable(AthensError):
     """The lock service can't be reached, or somebody else holds the lock for too long."""
 
 
+class LockLost(LockUnavailable):
+    """The lock that was ours is somebody else's, or nobody's."""
+
+
 class HookFailed(AthensError):
     """The validator hook did not answer, or answered something that is neither yes nor no."""
 

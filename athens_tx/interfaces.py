@@ -304,6 +304,9 @@ class ISingleFlight(Interface):
         @return: the canonical version, which is in storage now.
         """
 
+    async def check() -> None:
+        """Look whether the lock works, for readiness. Raise what is wrong."""
+
 
 class ILock(Interface):
     """
@@ -341,6 +344,7 @@ class ILock(Interface):
         """
         Give up the lock, or the place in the queue; harmless at any moment.
 
+        @raise LockLost: it was taken, and is not ours any more.
         @raise LockUnavailable: it ends with its lease.
         """
 

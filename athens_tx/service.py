@@ -19,8 +19,17 @@ from athens_tx.errors import ConfigError, Problems
 from athens_tx.fetch.assemble import Authorize, Fetching, FetchSettings, make_fetching
 from athens_tx.fetch.environment import UpstreamRules
 from athens_tx.http_client import HttpClient
-from athens_tx.interfaces import FetchedVersion, IChecksumDatabase, IFindsIncomplete, ILinks, ISingleFlight, IStorage
+from athens_tx.interfaces import (
+    FetchedVersion,
+    IChecksumDatabase,
+    IFindsIncomplete,
+    ILinks,
+    ILocks,
+    ISingleFlight,
+    IStorage,
+)
 from athens_tx.listening import Listening, ServerCertificate
+from athens_tx.module.version import ModuleVersion
 from athens_tx.observe.lister import MeteredLister
 from athens_tx.observe.metrics import Metrics
 from athens_tx.observe.reactor import ReactorWatch
@@ -30,6 +39,7 @@ from athens_tx.policy.filter import Filter
 from athens_tx.policy.gate import Gate, ReloadableModes, load_filter
 from athens_tx.policy.validator import ValidatorHook
 from athens_tx.protocol import Protocol
+from athens_tx.singleflight.locked import LockedSingleFlight
 from athens_tx.stash import Stash
 from athens_tx.storage.body import FileZip
 from athens_tx.sumdb.cache import Store
@@ -54,6 +64,7 @@ class Assembly:
     @ivar stash: fetches and keeps.
     @ivar fetching: C{None} for a command that asks nobody.
     @ivar checksums: what C{GOSUMDB} names; C{None} where it is off.
+    @ivar lock: keeps two fetchers off one version; only where something may be fetched.
     @ivar gate: the organisation's say; only where something may be fetched.
     @ivar incomplete: the storage, if it can tell of versions that lack a file.
     @ivar site: what to listen with, after L{start}.
@@ -64,6 +75,7 @@ class Assembly:
     stash: Stash
     storage: IStorage
     incomplete: IFindsIncomplete | None
+    lock: ISingleFlight
     listening: Listening
 
     def __init__(self, reactor: Any, config: Config, environ: Mapping[str, str]) -> None:
@@ -96,8 +108,9 @@ class Assembly:
         self.reactor.suggestThreadPoolSize(config.go_get_workers + SPARE_THREADS)
         storage = await problems.caught(open_, STORAGES, "StorageType", config.storage_type, config)
         self.index = await problems.caught(open_, INDEXES, "IndexType", config.index_type, config)
-        lock = await problems.caught(open_, LOCKS, "SingleFlightType", config.single_flight_type, config)
         if fetching:
+            kind, wrap = config.single_flight_type, self._across_processes
+            self.lock = await problems.caught(open_, LOCKS, "SingleFlightType", kind, config, wrap)
             certificate = await problems.caught(self._certificate)
             rules = await problems.caught(self._gate_files)
             modes = await problems.caught(self._modes)
@@ -109,12 +122,34 @@ class Assembly:
         if self.fetching is None:
             return
         self.gate = self._make_gate(rules, self.fetching)
-        self._make_stash(self.fetching, lock)
+        self._make_stash(self.fetching)
         if serving:
             self.listening = Listening(config.port, config.unix_socket, certificate)
             staging = await self.fetching.stage() if config.external_storage_path else None
             self._make_site(modes, databases, staging)
             self._watch()
+
+    def _across_processes(self, made: Any) -> Any:
+        """@return: the single flight over a lock service; what is one already, as it is."""
+        if not ILocks.providedBy(made):
+            return made
+        metrics, kind = self.metrics, self.config.single_flight_type
+        if metrics is None:
+            return LockedSingleFlight(self.reactor, made, exists=self._exists, limit=self.config.stash_timeout)
+        flight = LockedSingleFlight(
+            self.reactor,
+            made,
+            exists=self._exists,
+            limit=self.config.stash_timeout,
+            waited=partial(metrics.lock_wait, kind),
+            lost=partial(metrics.lock_lost, kind),
+        )
+        metrics.gauge("athens_locks_held", "Locks of versions that are held.", lambda: flight.held)
+        metrics.gauge("athens_locks_waiting", "Locks of versions that are waited for.", lambda: flight.waiting)
+        return flight
+
+    async def _exists(self, mv: ModuleVersion) -> bool:
+        return await self.storage.exists(mv)
 
     def _certificate(self) -> ServerCertificate | None:
         config = self.config
@@ -187,7 +222,7 @@ class Assembly:
             source = self._sources[database] = Source(database, self._sumdb_store, reach)
         return source
 
-    def _make_stash(self, fetching: Fetching, lock: ISingleFlight) -> None:
+    def _make_stash(self, fetching: Fetching) -> None:
         config, metrics = self.config, self.metrics
         lister = fetching.lister
         if metrics is not None:
@@ -202,7 +237,7 @@ class Assembly:
         self.stash = Stash(
             fetcher=fetching.fetcher,
             storage=self.storage,
-            single_flight=lock,
+            single_flight=self.lock,
             index=self.index,
             clock=self.reactor,
             admit=self.gate.admit,
@@ -256,6 +291,7 @@ class Assembly:
             gate=self.gate,
             storage=self.storage,
             index=self.index,
+            lock=self.lock,
             sumdb=SumDBProxy(sources, config.no_sum_patterns),
             metrics=metrics,
             staging=staging,

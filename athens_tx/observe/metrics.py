@@ -21,6 +21,7 @@ from athens_tx.observe.series import Bounded, CounterSeries, HistogramSeries, Re
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
 
 _FETCH_SECONDS = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300)
+_LOCK_SECONDS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1, 2, 5, 10, 30, 60, 300)
 _STORAGE_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 # The caches that Athens counts, by our names for them.
@@ -101,6 +102,10 @@ class Metrics:
         what = "Storage operations (of a zip, until it is open)"
         name = "athens_storage_operation"
         self._operations = _Timed(registry, name, what, "operation", _STORAGE_SECONDS, plural=f"{name}s")
+        name, what = "athens_lock_wait", "Waits for the lock of a version"
+        self._lock_waits = _Timed(registry, name, what, "lock", _LOCK_SECONDS, plural=f"{name}s")
+        self._locks_lost = CounterSeries("athens_locks_lost", "Locks that were lost while they were held.", ("lock",))
+        registry.register(self._locks_lost)
         for of_the_process in (ProcessCollector, PlatformCollector, GCCollector):
             of_the_process(registry=registry)
 
@@ -151,6 +156,19 @@ class Metrics:
         @param result: as L{outcome} gives it.
         """
         self._operations.ended(operation, result, seconds)
+
+    def lock_wait(self, kind: str, result: str, seconds: float) -> None:
+        """
+        Count a wait for a lock that has ended.
+
+        @param kind: the C{SingleFlightType}.
+        @param result: C{held}, C{stored} (somebody else was done), C{unlocked} (the service is away) or C{gave up}.
+        """
+        self._lock_waits.ended(kind, result, seconds)
+
+    def lock_lost(self, kind: str) -> None:
+        """Count a lock that was lost while it was held."""
+        self._locks_lost.count(kind)
 
     def gauge(self, name: str, documentation: str, function: Callable[[], float]) -> None:
         """

@@ -13,7 +13,7 @@ from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from athens_tx.errors import InvalidRequest
-from athens_tx.interfaces import IGate, IIndex, IProtocol, IStorage
+from athens_tx.interfaces import IGate, IIndex, IProtocol, ISingleFlight, IStorage
 from athens_tx.web.download import Download
 from athens_tx.web.errors import ErrorAnswers
 from athens_tx.web.external import ExternalStorage, body_limit
@@ -168,19 +168,24 @@ def make_site(
     storage: IStorage,
     index: IIndex,
     sumdb: SumDB,
+    lock: ISingleFlight | None = None,
     metrics: Metrics | None = None,
     staging: Path | None = None,
 ) -> WebSite:
     """
     @param reactor: provides C{IReactorTime} and C{IReactorThreads}.
     @param storage: for the catalog and for readiness; C{index} likewise.
+    @param lock: for readiness.
     @param metrics: counts the requests and is shown at C{/metrics}; C{None} does neither.
     @param staging: a directory for what is saved through the external storage, if that is on.
     @return: to listen with, also behind TLS, where it speaks HTTP/2 too. Nothing is to be started; to stop it, see
         L{WebSite.drain} and L{WebSite.abort}.
     """
     routes = Routes(Guard(settings), ErrorAnswers(gateway=settings.gateway_errors))
-    status = Status(reactor, settings, storage, index, metrics)
+    checked = {"storage": storage.check, "index": index.check}
+    if lock is not None:
+        checked["lock"] = lock.check
+    status = Status(reactor, settings, checked, metrics)
     listings = Listings(storage, index)
     download = Download(protocol, gate, private=settings.wants_credentials)
     for rule, name, handler in (

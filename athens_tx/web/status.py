@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, DeferredList, TimeoutError
@@ -11,7 +11,6 @@ from twisted.logger import Logger
 from twisted.web.http import datetimeToString
 
 from athens_tx.errors import AthensError, NotFound
-from athens_tx.interfaces import IIndex, IStorage
 from athens_tx.web import bodies
 from athens_tx.web.conditional import body_tag
 from athens_tx.web.errors import scrub
@@ -34,10 +33,15 @@ class Status:
     """The routes for machines that look after this one."""
 
     def __init__(
-        self, reactor: Any, settings: WebSettings, storage: IStorage, index: IIndex, metrics: Metrics | None
+        self,
+        reactor: Any,
+        settings: WebSettings,
+        checked: Mapping[str, Callable[[], Awaitable[None]]],
+        metrics: Metrics | None,
     ) -> None:
+        """@param checked: what has to work, by its name."""
         self._reactor = reactor
-        self._checked = (("storage", storage), ("index", index))
+        self._checked = checked
         self._metrics = metrics
         self._robots = WatchedFile(reactor, settings.robots_file) if settings.robots_file else None
         self._built_in = settings.robots_file == DEFAULT_ROBOTS_FILE
@@ -50,8 +54,8 @@ class Status:
         return request.reply(200, b"", JSON)
 
     async def readyz(self, request: WebRequest) -> bytes:
-        """C{/readyz}: storage and index work; 503 says which does not."""
-        checks = [self._problem(name, room.check()) for name, room in self._checked]
+        """C{/readyz}: storage, index and lock work; 503 says which does not."""
+        checks = [self._problem(name, check()) for name, check in self._checked.items()]
         results = await DeferredList([Deferred.fromCoroutine(check) for check in checks], consumeErrors=True)
         problems = [str(problem) for _, problem in results if problem]
         if problems:

@@ -1,0 +1,272 @@
+"""Singleflight across processes: a lock service says whose turn it is, the storage says what is done already."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Any
+
+import attrs
+from twisted.application.service import Service
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from athens_tx.errors import AthensError, LockLost, LockUnavailable
+from athens_tx.interfaces import ILock, ILocks, ISingleFlight
+from athens_tx.module.version import ModuleVersion, is_canonical
+from athens_tx.singleflight.waiters import Waiters
+
+Work = Callable[[], Awaitable[ModuleVersion]]
+
+#: Seconds, more or less, after which one who waits looks again by himself: who released may be no daemon of ours.
+POLL = 1.0
+#: Seconds that the lock service may be away before the work is done without it.
+PATIENCE = 15.0
+#: Seconds that locks get for their release when the daemon stops.
+FAREWELL = 5.0
+#: Seconds after which a client that was sent away may ask again.
+RETRY_AFTER = 10
+
+
+class Turn(Enum):
+    """How the wait for a lock ended."""
+
+    HELD = "held"
+    STORED = "stored"
+    UNLOCKED = "unlocked"
+
+
+@attrs.define(eq=False)
+class _Flight:
+    """
+    @ivar lost: whether it is known that the lock is not ours any more.
+    """
+
+    mv: ModuleVersion
+    lock: ILock
+    lost: bool = False
+    result: Waiters[ModuleVersion] = attrs.Factory(Waiters)
+
+
+@implementer(ISingleFlight)
+class LockedSingleFlight(Service):
+    """
+    One fetch of a version at a time for all daemons that share C{locks}.
+
+    In this process those who want the same wait for one flight; the flight waits for the lock, or until the version is
+    stored. While the work is done the lock is renewed. It guards against doing work twice, and nothing more: a save
+    harms no other save. So without the service, or with the lock lost, the work is done all the same.
+
+    @ivar held: how many locks are held now.
+    @ivar waiting: how many are waited for.
+    """
+
+    log = Logger()
+
+    def __init__(
+        self,
+        reactor: Any,
+        locks: ILocks,
+        *,
+        exists: Callable[[ModuleVersion], Awaitable[bool]],
+        limit: float,
+        waited: Callable[[str, float], None] = lambda turn, seconds: None,
+        lost: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        @param exists: whether a version is stored.
+        @param limit: seconds that one may wait for a lock.
+        @param waited: told the end of each wait (a value of L{Turn}, or C{gave up}) and its seconds, for metrics.
+        @param lost: told of each lock that was lost.
+        """
+        self._reactor = reactor
+        self._locks = locks
+        self._exists = exists
+        self._limit = limit
+        self._waited = waited
+        self._count_lost = lost
+        self._flights: dict[ModuleVersion, _Flight] = {}
+        self._running: dict[_Flight, Deferred[None]] = {}
+        self.held = 0
+        self.waiting = 0
+        self._last: Deferred[None] | None = None
+        self.ready: Deferred[None]
+
+    def startService(self) -> None:
+        """Look whether the lock service can be used, see C{ready}."""
+        super().startService()
+        self.ready = Deferred.fromCoroutine(_awaited(self._locks.connect()))
+
+    def stopService(self) -> Deferred[None]:
+        """Give up what waits, release what is held, let go of the service."""
+        super().stopService()
+        return Deferred.fromCoroutine(self._stop())
+
+    async def check(self) -> None:
+        """Look whether the lock service works, for readiness. Raise what is wrong."""
+        await self._locks.check()
+
+    def run(self, mv: ModuleVersion, work: Work) -> Deferred[ModuleVersion]:
+        """Run C{work}, or wait for the one who runs it already, here or elsewhere."""
+        flight = self._flights.get(mv)
+        if flight is not None:
+            return flight.result.wait()
+        flight = self._flights[mv] = _Flight(mv, self._locks.lock(str(mv)))
+        waiter = flight.result.wait()
+        running = Deferred.fromCoroutine(self._fly(flight, work))
+        self._running[flight] = running
+        running.addBoth(self._ended, flight)
+        return waiter
+
+    def _ended(self, result: Any, flight: _Flight) -> None:
+        del self._running[flight]
+        if isinstance(result, Failure) and not result.check(CancelledError):
+            self.log.failure("a flight broke", result)
+
+    async def _stop(self) -> None:
+        for flight in list(self._flights.values()):
+            self._running[flight].cancel()
+        if self._running:
+            self._last = Deferred()
+            for running in self._running.values():
+                running.addBoth(self._one_less)
+            timer = self._reactor.callLater(FAREWELL, self._last.callback, None)
+            await self._last
+            if timer.active():
+                timer.cancel()
+        await self._locks.close()
+
+    def _one_less(self, _: Any) -> None:
+        if not self._running and self._last is not None and not self._last.called:
+            self._last.callback(None)
+
+    # -- a flight
+
+    async def _fly(self, flight: _Flight, work: Work) -> None:
+        """Take the lock and work. The result is out before the release, for which nobody has to wait."""
+        held = False
+        try:
+            turn = await self._timed_turn(flight)
+            held = turn is Turn.HELD
+            result: Any = flight.mv if turn is Turn.STORED else await self._work(flight, work, held)
+        except Exception:
+            result = Failure()
+        del self._flights[flight.mv]
+        flight.result.land(result)
+        await self._release(flight, held)
+
+    async def _work(self, flight: _Flight, work: Work, held: bool) -> ModuleVersion:
+        if not held:
+            return await work()
+        renewing = Deferred.fromCoroutine(self._renew(flight))
+        renewing.addErrback(self._not_renewed, flight)
+        self.held += 1
+        try:
+            return await work()
+        finally:
+            self.held -= 1
+            renewing.cancel()
+
+    async def _renew(self, flight: _Flight) -> None:
+        """Renew the lock until cancelled; where that fails the work goes on, for saving twice harms nothing."""
+        lock, known = flight.lock, False
+        pause = lock.lease / 3
+        while True:
+            await deferLater(self._reactor, pause)
+            pause = lock.lease / 3
+            try:
+                if await lock.renew():
+                    known = False
+                    continue
+            except LockUnavailable as error:
+                pause = min(pause, _jittered(POLL))
+                if not known:
+                    known = True
+                    self._warn("could not renew the lock of {mv}, the work goes on: {reason}", flight, error)
+                continue
+            flight.lost = True
+            self._count_lost()
+            self.log.warn("the lock of {mv} is lost, the work goes on: was this daemon stopped?", mv=str(flight.mv))
+            return
+
+    def _not_renewed(self, failure: Failure, flight: _Flight) -> None:
+        if not failure.check(CancelledError):
+            self.log.failure("the lock of {mv} is not renewed any more", failure, mv=str(flight.mv))
+
+    async def _release(self, flight: _Flight, held: bool) -> None:
+        """Whatever goes wrong here concerns nobody who asked for a module: the lock ends with its lease."""
+        try:
+            await flight.lock.release()
+        except LockLost as error:
+            if held and not flight.lost:
+                self._count_lost()
+                self._warn("the lock of {mv} was lost before its work was done: {reason}", flight, error)
+        except LockUnavailable as error:
+            if held and not flight.lost:
+                self._warn("could not release the lock of {mv}: {reason}", flight, error)
+
+    def _warn(self, text: str, flight: _Flight, error: AthensError) -> None:
+        self.log.warn(text, mv=str(flight.mv), reason=str(error), detail=error.detail)
+
+    # -- the wait for a turn
+
+    async def _timed_turn(self, flight: _Flight) -> Turn:
+        began, ended = self._reactor.seconds(), "gave up"
+        self.waiting += 1
+        try:
+            turn = await self._turn(flight, began)
+            ended = turn.value
+            return turn
+        finally:
+            self.waiting -= 1
+            self._waited(ended, max(0.0, self._reactor.seconds() - began))
+
+    async def _turn(self, flight: _Flight, began: float) -> Turn:
+        """
+        @return: as soon as it is our turn, or the version is stored, or the lock service is away for too long.
+        @raise LockUnavailable: the limit is over.
+        """
+        away: float | None = None
+        waited = False
+        while True:
+            try:
+                if await flight.lock.take():
+                    # Its last holder may have stored it after we looked.
+                    return Turn.STORED if waited and await self._stored(flight.mv) else Turn.HELD
+                away = None
+            except LockUnavailable as error:
+                away = self._reactor.seconds() if away is None else away
+                if self._reactor.seconds() - away >= PATIENCE:
+                    self._warn("no lock for {mv}, going on without: {reason}", flight, error)
+                    return Turn.UNLOCKED
+            left = began + self._limit - self._reactor.seconds()
+            if left <= 0:
+                raise LockUnavailable(f"{flight.mv}: another server is still busy with it", retry_after=RETRY_AFTER)
+            waited = True
+            await self._pause(flight.lock, min(left, _jittered(POLL)))
+            if await self._stored(flight.mv):
+                return Turn.STORED
+
+    async def _pause(self, lock: ILock, seconds: float) -> None:
+        try:
+            await lock.changed(seconds)
+        except LockUnavailable:
+            await deferLater(self._reactor, seconds)
+
+    async def _stored(self, mv: ModuleVersion) -> bool:
+        try:
+            return is_canonical(mv.version) and await self._exists(mv)
+        except AthensError:  # the work will meet it, too
+            return False
+
+
+def _jittered(seconds: float) -> float:
+    return seconds * random.uniform(0.75, 1.25)  # noqa: S311  no secret
+
+
+async def _awaited(awaitable: Awaitable[None]) -> None:
+    await awaitable
