@@ -77,6 +77,18 @@ def _mongo(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     return MongoStorage(reactor, settings)
 
 
+def _redis(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("redis"):
+        from athens_tx.singleflight.redis import redis_locks
+    return redis_locks(reactor, config.single_flight.redis, environ)
+
+
+def _redis_sentinel(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("redis"):
+        from athens_tx.singleflight.redis_sentinel import redis_sentinel_locks
+    return redis_sentinel_locks(reactor, config.single_flight.redis_sentinel, environ)
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """Around an import: a library that is not installed is a L{ConfigError} that names the C{extra} to install."""
@@ -109,6 +121,8 @@ INDEXES: Mapping[str, Maker] = {
 LOCKS: Mapping[str, Maker] = {
     "": lambda reactor, config, environ: MemorySingleFlight(),
     "memory": lambda reactor, config, environ: MemorySingleFlight(),
+    "redis": _redis,
+    "redis-sentinel": _redis_sentinel,
 }
 
 

@@ -117,8 +117,8 @@ def test_who_waits_looks_once_a_second_at_a_service_that_tells_nothing(fleet: Fl
     fleet.daemon().run(MV, fleet.work)
     second = fleet.daemon().run(MV, fleet.work)
     fleet.pass_time(10.5)
-    assert fleet.service.takes == 12
-    assert fleet.looks == 10
+    assert fleet.service.takes in (11, 12)
+    assert fleet.looks in (9, 10)
     fleet.done()
     fleet.pass_time(1)
     check.successResultOf(second)
