@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 GO = $(shell sh bin/find-go $(VENV))
 # The servers that the tests of the storages talk to; those that are missing are installed, where that can be done, and
 # those that can't be had are left out. `make test SERVERS=` installs nothing.
-SERVERS ?= s3 gcs azure mongo minio
+SERVERS ?= s3 gcs azure mongo minio postgres mariadb redis redis-sentinel redis-cluster
 
 .PHONY: help setup serve test check format bench lock clean
 
@@ -77,7 +77,7 @@ bench: $(TOOLS)
 
 # Needs pip-tools. The locks name no index, so they hold wherever the packages come from. What the tests want pinned lower
 # holds for both: the first lock is within the second. [all] would name this project, which has no hash.
-lock: BACKENDS := --extra azure --extra gcp --extra mongo --extra s3
+lock: BACKENDS := --extra azure --extra gcp --extra mongo --extra mysql --extra postgres --extra redis --extra s3
 lock:
 	$(BIN)/pip install --quiet pip-tools
 	$(BIN)/pip-compile --quiet --generate-hashes --allow-unsafe --strip-extras --no-emit-index-url --no-emit-find-links --no-header \

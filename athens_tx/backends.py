@@ -89,6 +89,29 @@ def _redis_sentinel(reactor: Any, config: Config, environ: Mapping[str, str]) ->
     return redis_sentinel_locks(reactor, config.single_flight.redis_sentinel, environ)
 
 
+def _mysql(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("mysql"):
+        from athens_tx.index.mysql import MySqlDialect
+    return _sql_index(reactor, MySqlDialect(config.index.mysql), config.index.mysql, config, environ)
+
+
+def _postgres(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("postgres"):
+        from athens_tx.index.postgres import PostgresDialect
+    dialect = PostgresDialect(config.index.postgres, environ)
+    return _sql_index(reactor, dialect, config.index.postgres, config, environ)
+
+
+def _sql_index(reactor: Any, dialect: Any, table: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    from athens_tx.index.journal import Journal, journal_folder
+    from athens_tx.index.journaled import JournaledIndex
+    from athens_tx.index.sql import LineTable
+
+    base = journal_folder(config.index_journal, config.go_get_dir, environ)
+    folder = base / dialect.name / f"{table.host}-{table.port}-{table.database}".replace("/", "_")
+    return JournaledIndex(reactor, LineTable(reactor, dialect), Journal(folder))
+
+
 @contextmanager
 def extra(name: str) -> Iterator[None]:
     """Around an import: a library that is not installed is a L{ConfigError} that names the C{extra} to install."""
@@ -116,6 +139,8 @@ INDEXES: Mapping[str, Maker] = {
     "": lambda reactor, config, environ: NoIndex(),
     "none": lambda reactor, config, environ: NoIndex(),
     "memory": lambda reactor, config, environ: MemoryIndex(),
+    "mysql": _mysql,
+    "postgres": _postgres,
 }
 #: They make an L{athens_tx.interfaces.ISingleFlight}, or an L{athens_tx.interfaces.ILocks} for the service to wrap.
 LOCKS: Mapping[str, Maker] = {

@@ -87,6 +87,10 @@ class LockLost(LockUnavailable):
     """The lock that was ours is somebody else's, or nobody's."""
 
 
+class IndexUnavailable(AthensError):
+    """The database of the index can't be asked; or, where a line was to be added, no place takes it."""
+
+
 class HookFailed(AthensError):
     """The validator hook did not answer, or answered something that is neither yes nor no."""
 
@@ -176,6 +180,7 @@ HTTP_STATUS: tuple[tuple[type[AthensError], int], ...] = (
     (Overloaded, 503),
     (StorageUnavailable, 503),
     (LockUnavailable, 503),
+    (IndexUnavailable, 503),
     (HookFailed, 500),
     (FetchTimeout, 504),
     (UpstreamForbidden, 404),

@@ -23,6 +23,7 @@ from athens_tx.interfaces import (
     FetchedVersion,
     IChecksumDatabase,
     IFindsIncomplete,
+    ILagging,
     ILinks,
     ILocks,
     ISingleFlight,
@@ -323,6 +324,13 @@ class Assembly:
         for name, pool in (("fetches", self.fetching.fetches), ("listings", self.fetching.listings)):
             self.metrics.gauge(f"athens_{name}_in_flight", f"Running {name}.", partial(getattr, pool, "in_flight"))
             self.metrics.gauge(f"athens_{name}_queued", f"Waiting {name}.", partial(getattr, pool, "queued"))
+        if ILagging.providedBy(self.index):
+            what = "Lines on their way to the index."
+            self.metrics.gauge("athens_index_lag_lines", what, self.index.lag_lines)
+            what = "How long the oldest line is on its way to the index."
+            self.metrics.gauge("athens_index_lag_seconds", what, self.index.lag_seconds)
+            what = "Lines that found no room on their way to the index."
+            self.metrics.gauge("athens_index_lost_lines", what, lambda: self.index.lost)
         watch = ReactorWatch(self.reactor, self.metrics)
         watch.startService()
         self._watches.append(watch)

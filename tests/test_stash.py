@@ -89,7 +89,10 @@ class World:
         return check.successResultOf(Deferred.fromCoroutine(self.storage.exists(mv)))
 
     def indexed(self) -> list[str]:
-        return [line.version for line in check.successResultOf(Deferred.fromCoroutine(self.index.lines(None, 9)))]
+        async def read() -> list[str]:
+            return [line.version async for page in self.index.lines(None, 9) for line in page]
+
+        return check.successResultOf(Deferred.fromCoroutine(read()))
 
 
 @pytest.fixture

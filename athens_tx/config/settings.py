@@ -305,6 +305,15 @@ class Config(Table):
         rule="path",
         own=True,
     )
+    index_journal: str = setting(
+        "IndexJournal",
+        "ATHENS_INDEX_JOURNAL",
+        "",
+        "Folder for lines that the database of the index has not got yet; empty is index-journal in the state directory"
+        " of systemd's unit, else in GoGetDir, else in the system's temporary folder.",
+        rule="path",
+        own=True,
+    )
     max_zip_size: Annotated[Bytes, above_zero] = setting(
         "MaxZipSize",
         "ATHENS_MAX_ZIP_SIZE",

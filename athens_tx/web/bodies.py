@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Iterator
+from contextlib import aclosing
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IPullProducer, IPushProducer
@@ -164,4 +165,71 @@ async def send_pieces(request: WebRequest, content_type: bytes, pieces: Iterator
     finally:
         request.producer = None
         channel.unregisterProducer()  # or it would be asked for more for ever after a stream of HTTP/2 was reset
+    return None
+
+
+@implementer(IPushProducer)
+class _Valve:
+    """Says whether the client takes more at the moment."""
+
+    def __init__(self) -> None:
+        self.gone = False
+        self._shut = False
+        self._waiting: Deferred[None] | None = None
+
+    def pauseProducing(self) -> None:
+        """Enough for now."""
+        self._shut = True
+
+    def resumeProducing(self) -> None:
+        """The client takes more."""
+        self._shut = False
+        waiting, self._waiting = self._waiting, None
+        if waiting is not None:
+            waiting.callback(None)
+
+    def stopProducing(self) -> None:
+        """The client is gone."""
+        self.gone = True
+        self.resumeProducing()
+
+    async def open(self) -> None:
+        """Wait until the client takes more, or is gone."""
+        while self._shut and not self.gone:
+            self._waiting = Deferred(self._leave)
+            await self._waiting
+
+    def _leave(self, waiting: Deferred[None]) -> None:
+        self._waiting = None
+
+
+async def send_pages(request: WebRequest, content_type: bytes, pages: AsyncGenerator[bytes, None]) -> bytes | None:
+    """
+    Send a body whose pieces have to be waited for, each made when the client has taken those before.
+
+    @param pages: is closed afterwards, whatever happens.
+    @return: the body if it is one piece only; else C{None}, and all is written.
+    """
+    async with aclosing(pages):
+        first = await anext(pages, b"")
+        second = await anext(pages, None)
+        if second is None:
+            return request.reply(200, first, content_type)
+        request.reply(200, b"", content_type)
+        request.responseHeaders.removeHeader(b"Content-Length")
+        if request.method == b"HEAD":
+            return None
+        valve, channel = _Valve(), request.channel
+        request.registerProducer(valve, True)
+        try:
+            request.write(first)
+            page: bytes | None = second
+            while page is not None and not valve.gone:
+                await valve.open()
+                if not valve.gone:
+                    request.write(page)
+                    page = await anext(pages, None)
+        finally:
+            request.producer = None
+            channel.unregisterProducer()
     return None

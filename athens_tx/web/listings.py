@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
 
 from athens_tx.errors import InvalidRequest
 from athens_tx.interfaces import IIndex, IndexLine, IStorage
 from athens_tx.module.version import ModuleVersion
-from athens_tx.web.bodies import send_pieces
+from athens_tx.web.bodies import send_pages, send_pieces
 from athens_tx.web.request import JSON, WebRequest
 
 #: How many entries one answer has at most, whatever is asked for, and without a word.
@@ -98,13 +99,13 @@ def _catalog(versions: Sequence[ModuleVersion], token: str) -> Iterator[bytes]:
     yield (tail if lead == "," else lead + tail).encode()
 
 
-def _index(lines: Iterable[IndexLine]) -> Iterator[bytes]:
-    entries = iter(lines)
-    while batch := list(islice(entries, _PIECE)):
-        yield "".join(
-            f'{{"Path":{_text(line.path)},"Version":{_text(line.version)},"Timestamp":"{format_time(line.time)}"}}\n'
-            for line in batch
-        ).encode()
+async def _index(pages: AsyncGenerator[Sequence[IndexLine], None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(pages):
+        async for page in pages:
+            yield "".join(
+                f'{{"Path":{_text(line.path)},"Version":{_text(line.version)},"Timestamp":"{format_time(line.time)}"}}\n'
+                for line in page
+            ).encode()
 
 
 def _joined(pieces: Iterator[bytes], few: bool) -> Iterator[bytes]:
@@ -129,5 +130,5 @@ class Listings:
         """C{/index?since=...&limit=...}: what was stored since then, in the order of time."""
         limit = _count(request, "limit", INDEX_LIMIT)
         since = _parameter(request, "since")
-        lines = await self._index.lines(None if since is None else parse_time(since), limit)
-        return await send_pieces(request, JSON, _index(lines))
+        pages = self._index.lines(None if since is None else parse_time(since), limit)
+        return await send_pages(request, JSON, _index(pages))

@@ -31,6 +31,7 @@ OURS = {
     "HeaderTimeout": ("ATHENS_HEADER_TIMEOUT", 10),
     "IdleTimeout": ("ATHENS_IDLE_TIMEOUT", 180),
     "SumDBCacheDir": ("ATHENS_SUM_DB_CACHE_DIR", ""),
+    "IndexJournal": ("ATHENS_INDEX_JOURNAL", ""),
     "MaxZipSize": ("ATHENS_MAX_ZIP_SIZE", 500 * 2**20),
     "Storage.GCP.Endpoint": ("ATHENS_STORAGE_GCP_ENDPOINT", ""),
     "Storage.GCP.PresignedRedirect": ("ATHENS_STORAGE_GCP_PRESIGNED_REDIRECT", False),

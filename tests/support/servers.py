@@ -28,10 +28,13 @@ from tests.support.servers_clouds import Azurite, FakeGcs
 from tests.support.servers_install import NotInstalled
 from tests.support.servers_mongo import MongoJava
 from tests.support.servers_process import NotReady, Server
+from tests.support.servers_redis import Cluster, Redis, Sentinel
 from tests.support.servers_s3 import Minio, Versitygw
+from tests.support.servers_sql import MariaDb, Postgres
 
 SERVERS: Mapping[str, type[Server]] = {
-    server.name: server for server in (Versitygw, FakeGcs, Azurite, MongoJava, Minio)
+    server.name: server
+    for server in (Versitygw, FakeGcs, Azurite, MongoJava, Minio, Postgres, MariaDb, Redis, Sentinel, Cluster)
 }
 
 #: How many seconds an installation of everything may take.
@@ -120,6 +123,36 @@ def azure() -> Azurite:
 def mongo() -> MongoJava:
     """@return: the MongoDB of the session."""
     found: MongoJava = session.server("mongo")
+    return found
+
+
+def postgres() -> Postgres:
+    """@return: the PostgreSQL of the session."""
+    found: Postgres = session.server("postgres")
+    return found
+
+
+def mariadb() -> MariaDb:
+    """@return: the MariaDB of the session."""
+    found: MariaDb = session.server("mariadb")
+    return found
+
+
+def redis() -> Redis:
+    """@return: the Redis of the session."""
+    found: Redis = session.server("redis")
+    return found
+
+
+def redis_sentinel() -> Sentinel:
+    """@return: the Redis master with its replica and a sentinel, of the session."""
+    found: Sentinel = session.server("redis-sentinel")
+    return found
+
+
+def redis_cluster() -> Cluster:
+    """@return: the Redis Cluster of the session."""
+    found: Cluster = session.server("redis-cluster")
     return found
 
 

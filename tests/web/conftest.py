@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from itertools import islice
 from typing import Any
 
 import attrs
@@ -131,11 +132,13 @@ class FakeStore:
         end = start + limit
         return self.versions[start:end], str(end) if end < len(self.versions) else ""
 
-    async def lines(self, since: Any, limit: int) -> list[IndexLine]:
+    async def lines(self, since: Any, limit: int) -> AsyncIterator[list[IndexLine]]:
         self.asked.append((since, limit))
         if self.failure is not None:
             raise self.failure
-        return self.written
+        written = iter(self.written)
+        while page := list(islice(written, 1000)):
+            yield page
 
 
 @attrs.define
