@@ -123,9 +123,10 @@ class RedisLocks:
 
     log = Logger()
 
-    def __init__(self, reactor: Any, servers: Servers, ttl: float) -> None:
+    def __init__(self, dialer: Dialer, servers: Servers, ttl: float) -> None:
         """@param ttl: seconds that a lock may outlive its holder; see L{LONGEST_LEASE}."""
-        self.reactor = reactor
+        self.reactor = dialer.reactor
+        self._dialer = dialer
         self._servers = servers
         self.lease = min(float(ttl), LONGEST_LEASE)
         self._held: set[RedisLock] = set()
@@ -136,6 +137,7 @@ class RedisLocks:
 
     async def close(self) -> None:
         await self._servers.close()
+        await self._dialer.close()
 
     async def check(self) -> None:
         try:
@@ -162,7 +164,7 @@ class RedisLocks:
 
     def heard(self, key: bytes) -> None:
         """A lock was released."""
-        for lock in self._wanted.get(key, ()):
+        for lock in list(self._wanted.get(key, ())):
             lock.news()
 
     def want(self, key: bytes, lock: RedisLock) -> None:
@@ -260,10 +262,10 @@ def redis_locks(reactor: Any, table: Redis, environ: Mapping[str, str]) -> Redis
         from athens_tx.singleflight.redis_cluster import Cluster
 
         found = [with_password(server, table.password) for server in seeds(table.endpoint, ENDPOINT)]
-        return RedisLocks(reactor, Cluster(reactor, dialer, found, ENDPOINT), table.lock_config.ttl)
+        return RedisLocks(dialer, Cluster(reactor, dialer, found, ENDPOINT), table.lock_config.ttl)
     server = with_password(parse(table.endpoint, ENDPOINT), table.password)
     one = OneServer(reactor, partial(dialer.connect, server), ENDPOINT, server.address)
-    return RedisLocks(reactor, one, table.lock_config.ttl)
+    return RedisLocks(dialer, one, table.lock_config.ttl)
 
 
 def with_password(server: RedisServer, password: str) -> RedisServer:

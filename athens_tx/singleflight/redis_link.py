@@ -80,6 +80,7 @@ class Link(BaseRedisProtocol):  # type: ignore[misc]  # txredisapi has no types
         super().__init__(charset=None, convertNumbers=False)
         self.heard: Callable[[bytes], None] = lambda message: None
         self._ends: list[Deferred[None]] = []
+        self._rest = b""
 
     async def ask(self, *command: str | bytes | int) -> Any:
         """
@@ -124,11 +125,19 @@ class Link(BaseRedisProtocol):  # type: ignore[misc]  # txredisapi has no types
             self.transport.abortConnection()
 
     def dataReceived(self, data: bytes, unpause: bool = False) -> None:
-        """What comes may be no Redis at all."""
+        """Take what comes, all of it at once; it may be no Redis at all."""
         try:
-            super().dataReceived(data, unpause)
+            while data:
+                self._rest = b""
+                super().dataReceived(data)
+                data = self._rest
         except (ValueError, IndexError, AttributeError, TypeError):
             self.abort()
+
+    def setLineMode(self, extra: bytes = b"") -> None:
+        """txredisapi would go on with the rest in the reactor's next turn, whatever has become of us by then."""
+        self.line_mode = 1
+        self._rest = extra
 
     def replyReceived(self, reply: Any) -> None:
         """Messages answer no command."""
@@ -157,6 +166,15 @@ class Dialer:
 
     reactor: Any
     trust: Trust
+    _open: set[Link] = attrs.field(factory=set, init=False)
+
+    async def close(self) -> None:
+        """Cut all connections, and wait until they are."""
+        ends = [link.ended() for link in self._open]
+        for link in self._open:
+            link.abort()
+        for end in ends:
+            await end
 
     async def connect(self, server: RedisServer, limit: float = CONNECT_LIMIT) -> Link:
         """@return: a connection that is logged in; raise what is wrong, see L{described}."""
@@ -168,6 +186,8 @@ class Dialer:
         factory.noisy = False
         link = cast(Link, await self._endpoint(server, limit).connect(factory))
         link.reactor, link.server = self.reactor, server
+        self._open.add(link)
+        link.ended().addCallback(lambda _: self._open.discard(link))
         try:
             if server.password:
                 await link.ask("AUTH", *([server.user] if server.user else []), server.password)

@@ -104,4 +104,4 @@ def redis_sentinel_locks(reactor: Any, table: RedisSentinel, environ: Mapping[st
     dialer = Dialer(reactor, Trust(environ.get("SSL_CERT_FILE", "")))
     found = Sentinels(dialer, sentinels, table.master_name, login)
     address = f"{table.master_name} of {', '.join(sentinel.address for sentinel in sentinels)}"
-    return RedisLocks(reactor, OneServer(reactor, found.master, setting, address), table.lock_config.ttl)
+    return RedisLocks(dialer, OneServer(reactor, found.master, setting, address), table.lock_config.ttl)
