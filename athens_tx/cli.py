@@ -192,6 +192,35 @@ def copy(source: str, target: str, parallel: int, verify: bool, dry_run: bool, f
     _on_the_reactor(prepare, as_json)
 
 
+@main.group()
+def index() -> None:
+    """Look after the index of what was stored when (IndexType)."""
+
+
+@index.command()
+@config_option
+@json_option
+def rebuild(file: str, as_json: bool) -> None:
+    """
+    Add what is stored and not in the index.
+
+    Versions that are in the index keep their time. Those that are not get the present one, and not that of their .info:
+    who follows the index by since= sees them as new. An index that was lost has them in the order of the catalog, then.
+
+    The daemon may run meanwhile. What was added stays: one that was interrupted goes on when it is started again.
+
+    \b
+    Exit status:
+      0  all that is stored is in the index now
+      1  something could not be added, or the rebuild had to stop
+      2  the command line is wrong
+    """
+    from athens_tx.index.rebuild import rebuild_index, why_not_rebuild
+
+    work = partial(rebuild_index, as_json=as_json)
+    _run(file, as_json, work, fetching=False, refuse=why_not_rebuild)
+
+
 @main.command()
 @json_option
 def version(as_json: bool) -> None:

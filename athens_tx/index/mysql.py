@@ -93,7 +93,7 @@ class MySqlDialect:
     module = "pymysql"
     name = "mysql"
     table = TABLE
-    harmless = "ON DUPLICATE KEY UPDATE id = id"
+    harmless = ""  # ON DUPLICATE KEY UPDATE wants a right that Athens does not need; IGNORE would cut names
     errors = (pymysql.Error, OSError)
 
     def __init__(self, settings: MySQL) -> None:
@@ -140,6 +140,10 @@ class MySqlDialect:
         if isinstance(error, pymysql.InterfaceError | OSError):
             return True
         return isinstance(error, pymysql.OperationalError) and _code(error) in _LOST
+
+    def duplicate(self, error: BaseException) -> bool:
+        """See L{IDialect.duplicate}."""
+        return _code(error) == int(ER.DUP_ENTRY)
 
     def refused(self, error: BaseException) -> bool:
         """See L{IDialect.refused}."""
@@ -203,8 +207,7 @@ def _address(settings: MySQL) -> dict[str, Any]:
 def _charset(names: str) -> str:
     """@return: the first one of a list that is known here, as the Go driver takes the first that the server knows."""
     for name in filter(None, (name.strip() for name in names.split(","))):
-        with suppress(KeyError):
-            charset_by_name(name)
+        if charset_by_name(name) is not None:
             return name
     if names:
         raise ConfigError([f"{TABLE}.Params charset: {names} is not known"])

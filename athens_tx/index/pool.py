@@ -80,10 +80,13 @@ class _Call:
     One piece of work in a thread.
 
     @ivar over: fires when no thread is at it any more.
+    @ivar expire: gives it up; C{late} calls that.
     """
 
     def __init__(self, pool: _Pool, driver: IDriver, work: Callable[[Any], Any]) -> None:
         self.over: Deferred[None] = Deferred()
+        self.late: Any = None
+        self.expire: Callable[[], None] = self.give_up
         self._pool = pool
         self._driver = driver
         self._work = work
@@ -147,13 +150,14 @@ class Connections:
 
         def ended(result: T | Failure) -> None:
             self._calls.discard(call)
-            if late.active():
-                late.cancel()
+            if call.late.active():
+                call.late.cancel()
             if not answer.called:
                 answer.callback(result)  # a failure fails it
             call.over.callback(None)
 
-        late = self._reactor.callLater(limit, expire)
+        call.expire = expire
+        call.late = self._reactor.callLater(limit, expire)
         self._pool.runWithConnection(call).addBoth(ended)
         return answer
 
@@ -166,6 +170,9 @@ class Connections:
         for call in waiting:
             with suppress(Exception):
                 await call.over
+            if call.late.active():
+                call.late.cancel()
+                call.expire()  # its thread is in the hands of others; who waits must not be
         if late.active():
             late.cancel()
         if self._calls:  # asking the name service, perhaps: the pool ends with the reactor, which must not wait now

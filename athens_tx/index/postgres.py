@@ -85,6 +85,10 @@ class PostgresDialect:
             return False
         return error.sqlstate is None or isinstance(error, errors.AdminShutdown | errors.CrashShutdown)
 
+    def duplicate(self, error: BaseException) -> bool:
+        """See L{IDialect.duplicate}."""
+        return isinstance(error, errors.UniqueViolation)
+
     def refused(self, error: BaseException) -> bool:
         """See L{IDialect.refused}."""
         return isinstance(error, psycopg.DataError | psycopg.IntegrityError)

@@ -48,7 +48,7 @@ class IDialect(IDriver, Protocol):
     @ivar name: C{mysql}, for messages; C{table}: that of the settings, C{Index.MySQL}.
     @ivar limit: seconds for a call.
     @ivar errors: what its module raises.
-    @ivar harmless: what stands behind an C{INSERT} so that a version that is there stays as it is.
+    @ivar harmless: what stands behind an C{INSERT} to pass over versions that are there; may be empty.
     """
 
     name: str
@@ -63,6 +63,9 @@ class IDialect(IDriver, Protocol):
 
         @return: what is to be warned of, one line each.
         """
+
+    def duplicate(self, error: BaseException) -> bool:
+        """@return: whether a version was there, and so none of the same statement was added."""
 
     def refused(self, error: BaseException) -> bool:
         """@return: whether it is the line that the database does not take, now and for ever."""
@@ -133,8 +136,10 @@ class LineTable:
         values = [value for line in lines for value in (line.path, line.version, _naive(line.time))]
         try:
             await self._run("add", lambda connection: _do(connection, statement, values), refusable=True)
-        except _Refused as error:
+        except (_Refused, _Duplicate) as error:
             if len(lines) == 1:
+                if isinstance(error, _Duplicate):
+                    return
                 reason = str(error)
                 mv = f"{lines[0].path}@{lines[0].version}"
                 self.log.error("{name}: the index can't hold {mv}: {reason}", name=self.name, mv=mv, reason=reason)
@@ -180,6 +185,8 @@ class LineTable:
             message = f"{name}: {what}: the database did not answer within {limit:g} s"
             raise IndexUnavailable(message, detail=f"look at {self._dialect.table}", retry_after=10) from late
         except Exception as error:
+            if refusable and self._dialect.duplicate(error):
+                raise _Duplicate from error
             if refusable and self._dialect.refused(error):
                 raise _Refused(self._dialect.describe(error)) from error
             if not isinstance(error, self._dialect.errors):
@@ -187,6 +194,10 @@ class LineTable:
             detail = self._dialect.problem(error)
             message = f"{name}: {what}: {self._dialect.describe(error)}"
             raise IndexUnavailable(message, detail=detail, retry_after=10) from error
+
+
+class _Duplicate(Exception):
+    """A version is there already."""
 
 
 class _Refused(Exception):

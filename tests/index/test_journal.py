@@ -1,0 +1,213 @@
+"""The journal of an index: what is in it survives whatever happens to the process, and is there once."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from athens_tx.index import journal as module
+from athens_tx.index.journal import Journal, JournalFull, journal_folder
+from athens_tx.interfaces import IndexLine
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def line(number: int) -> IndexLine:
+    return IndexLine(f"example.com/\u00e9\n\r{number}", f"v1.{number}.0", START + timedelta(microseconds=number))
+
+
+def opened(folder: Path, **options: Any) -> Journal:
+    journal = Journal(folder, **options)
+    journal.open()
+    return journal
+
+
+def drain(journal: Journal, limit: int = 7) -> list[IndexLine]:
+    found: list[IndexLine] = []
+    while journal.waiting:
+        batch = journal.read(limit)
+        found += batch.lines
+        journal.advance(batch)
+    return found
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(folder)).partition("/")[2] for path in folder.rglob("*") if path.is_file())
+
+
+def test_lines_come_out_as_they_went_in(tmp_path: Path) -> None:
+    journal = opened(tmp_path / "a" / "b")
+    assert (journal.waiting, journal.oldest) == (0, None)
+    journal.append([line(1), line(2)])
+    journal.append([line(3)])
+    assert (journal.waiting, journal.oldest) == (3, line(1).time)
+    assert journal.read(2).lines == [line(1), line(2)] == journal.read(2).lines
+    journal.advance(journal.read(2))
+    assert (journal.waiting, journal.oldest) == (1, line(3).time)
+    assert drain(journal) == [line(3)]
+    assert journal.oldest is None
+    journal.close()
+    assert files(tmp_path) == []
+
+
+def test_what_waits_is_found_by_the_next_process(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.append([line(number) for number in range(20)])
+    journal.advance(journal.read(5))
+    journal.close()
+    journal.close()
+    again = opened(tmp_path)
+    assert again.waiting == 20  # what was written already is written again: harmless
+    assert drain(again) == [line(number) for number in range(20)]
+
+
+def test_a_torn_last_line_is_cut_off(tmp_path: Path, logged: list[dict[str, Any]]) -> None:
+    journal = opened(tmp_path)
+    journal.append([line(1), line(2)])
+    journal.close()
+    [path] = tmp_path.rglob("lines")
+    whole = path.read_bytes()
+    for end in range(len(whole) - 1, whole.index(b"\n") + 1, -1):
+        path.write_bytes(whole[:end])
+        again = opened(tmp_path)
+        assert again.waiting == 1
+        again.append([line(3)])
+        again.close()
+        last = opened(tmp_path)
+        assert drain(last) == [line(1), line(3)]
+        last.append([line(1)])  # so that the folder stays
+        last.close()
+        [path] = tmp_path.rglob("lines")
+    assert "torn" in str([event["log_format"] for event in logged])
+
+
+def test_a_line_that_is_none_is_passed_over(tmp_path: Path, logged: list[dict[str, Any]]) -> None:
+    journal = opened(tmp_path)
+    journal.append([line(1)])
+    journal.close()
+    [path] = tmp_path.rglob("lines")
+    path.write_bytes(b'{"x":1}\n["a","b","yesterday"]\n[1,2,3]\n\0\0\0\n\n' + path.read_bytes())
+    again = opened(tmp_path)
+    assert drain(again) == [line(1)]
+    assert again.waiting == 0
+    assert [event["log_level"].name for event in logged if event["log_level"].name != "info"] == ["warn"]
+
+
+def test_it_is_bounded(tmp_path: Path) -> None:
+    journal = opened(tmp_path, most=1000)
+    kept = 12
+    journal.append([line(number) for number in range(kept)])
+    with pytest.raises(JournalFull, match="12 lines wait"):
+        journal.append([line(number) for number in range(kept)])
+    journal.advance(journal.read(3))
+    journal.append([line(99)])
+    assert drain(journal) == [*map(line, range(3, kept)), line(99)]
+
+
+def test_a_file_that_never_runs_dry_does_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SLACK", 2000)
+    journal = opened(tmp_path)
+    journal.append([line(0)])
+    seen = []
+    for number in range(1, 500):
+        journal.append([line(number)])
+        batch = journal.read(1)
+        seen += batch.lines
+        journal.advance(batch)
+        assert (journal.waiting, journal.oldest) == (1, line(number).time)
+        assert sum(path.stat().st_size for path in tmp_path.rglob("*")) < 15_000
+    assert seen == [line(number) for number in range(499)]
+    journal.close()
+    assert drain(opened(tmp_path))[-1] == line(499)
+
+
+def test_processes_do_not_touch_each_others_lines_before_they_are_gone(tmp_path: Path) -> None:
+    one, other = opened(tmp_path), opened(tmp_path)
+    one.append([line(1)])
+    other.append([line(2)])
+    other.adopt()
+    assert (one.waiting, other.waiting) == (1, 1)
+    one.close()
+    other.adopt()
+    assert drain(other) == [line(2), line(1)]
+    other.close()
+    assert files(tmp_path) == []
+
+
+def test_what_does_not_fit_stays_with_the_dead(tmp_path: Path, logged: list[dict[str, Any]]) -> None:
+    one, other = opened(tmp_path), opened(tmp_path, most=200)
+    one.append([line(number) for number in range(50)])
+    one.close()
+    other.append([line(100)])
+    other.adopt()
+    assert other.waiting == 1
+    assert [event["log_level"].name for event in logged if event["log_level"].name == "error"] == ["error"]
+    other.close()
+    whole = opened(tmp_path)
+    assert whole.waiting == 51
+
+
+def test_a_process_that_is_killed_leaves_its_lines(tmp_path: Path) -> None:
+    program = (
+        "import os, sys\nfrom pathlib import Path\nfrom datetime import UTC, datetime\n"
+        "from athens_tx.index.journal import Journal\nfrom athens_tx.interfaces import IndexLine\n"
+        "journal = Journal(Path(sys.argv[1]))\njournal.open()\nnumber = 0\n"
+        "while True:\n"
+        "    journal.append([IndexLine('example.com/a', f'v1.{number}.0', datetime.now(UTC))])\n"
+        "    print(number, flush=True)\n    number += 1\n"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "journal")]
+    environ = {**os.environ, "PYTHONPATH": os.getcwd()}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environ) as process:
+        assert process.stdout is not None
+        for said in process.stdout:
+            told = int(said)
+            if told == 50:
+                process.kill()
+    found = [each.version for each in drain(opened(tmp_path / "journal"))]
+    assert found[: told + 1] == [f"v1.{number}.0" for number in range(told + 1)]
+    assert len(found) <= told + 2
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
+    journal = opened(tmp_path)
+    journal.append([line(1)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+        with pytest.raises(OSError):
+            journal.append([line(number) for number in range(2, 20)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    journal.append([line(20)])
+    assert drain(journal) == [line(1), line(20)]
+
+
+def test_somebody_elses_folder_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = tmp_path / "tmp"
+    shared.mkdir()
+    shared.chmod(0o1777)
+    (shared / "athens").mkdir()
+    opened(shared / "athens" / "mysql" / "x").close()
+    user = os.geteuid()
+    monkeypatch.setattr(os, "geteuid", lambda: user + 1)
+    with pytest.raises(PermissionError, match="another user"):
+        opened(shared / "athens" / "mysql" / "x")
+
+
+def test_where_journals_are(tmp_path: Path) -> None:
+    systemd = {"STATE_DIRECTORY": "/var/lib/athens:/var/lib/athens/storage"}
+    assert journal_folder("/srv/journal", "/var/cache/athens", systemd) == Path("/srv/journal")
+    assert journal_folder("", "/var/cache/athens", systemd) == Path("/var/lib/athens/index-journal")
+    assert journal_folder("", "/var/cache/athens", {}) == Path("/var/cache/athens/index-journal")
+    assert journal_folder("", "", {}).name == f"athens-tx-index-{os.geteuid()}"
