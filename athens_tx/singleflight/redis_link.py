@@ -14,9 +14,9 @@ from typing import Any, cast
 
 import attrs
 from OpenSSL import SSL
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
@@ -184,7 +184,10 @@ class Dialer:
     async def _connect(self, server: RedisServer, limit: float) -> Link:
         factory = Factory.forProtocol(Link)
         factory.noisy = False
-        link = cast(Link, await self._endpoint(server, limit).connect(factory))
+        try:
+            link = cast(Link, await self._endpoint(server, limit).connect(factory))
+        except ConnectingCancelledError as error:  # which is none, strange to say
+            raise CancelledError from error
         link.reactor, link.server = self.reactor, server
         self._open.add(link)
         link.ended().addCallback(lambda _: self._open.discard(link))

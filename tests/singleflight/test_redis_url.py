@@ -74,5 +74,5 @@ def test_the_servers_of_a_cluster_let_us_in_by_what_the_first_says_that_says_som
 
 @pytest.mark.parametrize("text", ["", " , ", "one:1,redis://two/3", "unix:///run/redis.sock"])
 def test_a_cluster_has_servers_and_no_databases(text: str) -> None:
-    with pytest.raises(ConfigError, match="SingleFlight.Redis.Endpoint"):
+    with pytest.raises(ConfigError, match=r"SingleFlight\.Redis\.Endpoint"):
         seeds(text, SETTING)

@@ -1,0 +1,192 @@
+"""Locks in a Redis Cluster: where keys are, and that they move."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
+
+from athens_tx.errors import ConfigError, LockUnavailable
+from athens_tx.singleflight.redis import redis_locks
+from athens_tx.singleflight.redis_cluster import _elsewhere, slot
+from tests.singleflight.redises import address, connected, reactor, table
+from tests.support import servers
+from tests.support.daemon import free_port
+from tests.support.servers_redis import PASSWORD, Cluster, Redis, name
+
+
+def settings(cluster: Cluster) -> Any:
+    return table(address(cluster.members[0].port), PASSWORD, cluster=True)
+
+
+def ids(cluster: Cluster) -> dict[int, str]:
+    """@return: the names of the servers, by their ports."""
+    return {member.port: member.ask("CLUSTER", "MYID").decode() for member in cluster.members}
+
+
+def owner(cluster: Cluster, key: str) -> Redis:
+    for member in cluster.members:
+        for first, last, (_, port, *_), *_ in member.ask("CLUSTER", "SLOTS"):
+            if first <= slot(key.encode()) <= last:
+                return next(other for other in cluster.members if other.port == port)
+    raise AssertionError
+
+
+def test_slots_are_those_of_the_server() -> None:
+    member = servers.redis_cluster().members[0]
+    for key in ("123456789", "github.com/lib/pq@v1.12.3", "example.com/\N{SNOWMAN}@v1.0.0", ""):
+        assert slot(key.encode()) == member.ask("CLUSTER", "KEYSLOT", key)
+
+
+def test_where_a_server_sends_us() -> None:
+    assert _elsewhere("15495 127.0.0.1:7002", ("a", 1)) == ("127.0.0.1", 7002)
+    assert _elsewhere("1 :7002", ("a", 1)) == ("a", 7002)
+    assert _elsewhere("1 ::1:7002", ("a", 1)) == ("::1", 7002)
+
+
+@pytest_twisted.ensureDeferred
+async def test_keys_of_all_servers_and_one_seed() -> None:
+    cluster = servers.redis_cluster()
+    async with connected(settings(cluster)) as locks:
+        keys = [name() for _ in range(60)]
+        assert {owner(cluster, key).port for key in keys} == {member.port for member in cluster.members}
+        wanted = [locks.lock(key) for key in keys]
+        assert await gatherResults([Deferred.fromCoroutine(lock.take()) for lock in wanted]) == [True] * 60
+        assert all(len(cluster.ask("GET", key)) == 22 for key in keys)
+        for lock in wanted:
+            await lock.release()
+        await locks.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_seed_that_is_down_is_passed_over_and_all_of_them_are_an_error() -> None:
+    cluster = servers.redis_cluster()
+    endpoint = f"127.0.0.1:1,redis://127.0.0.1:{cluster.members[1].port}"
+    async with connected(table(endpoint, PASSWORD, cluster=True)) as locks:
+        await locks.check()
+    locks = redis_locks(reactor, table("127.0.0.1:1,127.0.0.1:2", PASSWORD, cluster=True), {})
+    with pytest.raises(ConfigError, match=r"SingleFlight.Redis.Endpoint: 127.0.0.1:1, 127.0.0.1:2: can't connect"):
+        await locks.connect()
+    await locks.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_key_that_moves_is_followed(tmp_path: Path) -> None:
+    cluster = servers.own("redis-cluster", tmp_path / "cluster")
+    try:
+        async with connected(settings(cluster)) as locks, connected(settings(cluster)) as others:
+            key = name()
+            lock, other = locks.lock(key), others.lock(key)
+            assert await lock.take()
+            number, names = slot(key.encode()), ids(cluster)
+            source = owner(cluster, key)
+            target = next(member for member in cluster.members if member is not source)
+            # half way: what is not at the source any more is asked of the target
+            target.ask("CLUSTER", "SETSLOT", number, "IMPORTING", names[source.port])
+            source.ask("CLUSTER", "SETSLOT", number, "MIGRATING", names[target.port])
+            assert await lock.renew()
+            source.ask("MIGRATE", "127.0.0.1", target.port, key, 0, 5000, "AUTH", PASSWORD)
+            assert not await other.take()
+            assert await lock.renew()
+            # there
+            for member in cluster.members:
+                member.ask("CLUSTER", "SETSLOT", number, "NODE", names[target.port])
+            assert not await other.take()
+            assert await lock.renew()
+            assert len(target.ask("GET", key)) == 22
+            await lock.release()
+            assert await other.take()
+            await other.release()
+            assert target.ask("GET", key) is None
+            assert await again_settled(locks)
+    finally:
+        cluster.stop()
+
+
+async def again_settled(locks: Any) -> bool:
+    """@return: whether the table of slots is asked for no more."""
+    while locks._servers._looking is not None:
+        await deferLater(reactor, 0.01)
+    return not locks._servers._moved
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_is_down_is_no_reason_to_do_without_the_others(tmp_path: Path) -> None:
+    cluster = servers.own("redis-cluster", tmp_path / "cluster")
+    try:
+        for member in cluster.members:
+            member.ask("CONFIG", "SET", "cluster-require-full-coverage", "no")
+        async with connected(settings(cluster)) as locks:
+            lost = cluster.members[2]
+            keys = [name() for _ in range(40)]
+            there = next(key for key in keys if owner(cluster, key) is not lost)
+            gone = next(key for key in keys if owner(cluster, key) is lost)
+            held = locks.lock(gone)
+            assert await held.take()
+            lost.kill()
+            with pytest.raises(LockUnavailable):
+                await held.renew()
+            lock = locks.lock(there)
+            assert await lock.take()
+            await lock.release()
+            with pytest.raises(LockUnavailable):
+                await locks.check()
+            lost.start()
+            cluster.wait("no cluster", cluster.well)
+            end = reactor.seconds() + 10
+            while True:
+                try:
+                    assert await held.renew()
+                    break
+                except LockUnavailable:
+                    assert reactor.seconds() < end
+                    await deferLater(reactor, 0.05)
+            await held.release()
+            await locks.check()
+    finally:
+        cluster.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_replica_that_took_over_is_found(tmp_path: Path) -> None:
+    cluster = servers.own("redis-cluster", tmp_path / "cluster")
+    replica = Redis(tmp_path / "replica")
+    replica.more = ["cluster-enabled yes", "cluster-node-timeout 2000"]
+    try:
+        replica.more.append(f"cluster-port {free_port()}")
+        replica.start()
+        master = cluster.members[2]
+        replica.ask("CLUSTER", "MEET", "127.0.0.1", master.port, int(master.more[1].split()[1]))
+        name_of_master = ids(cluster)[master.port]
+        everybody = [*cluster.members, replica]
+        cluster.wait(
+            "strangers", lambda: all(member.ask("CLUSTER", "NODES").count(b" connected") == 4 for member in everybody)
+        )
+        replica.ask("CLUSTER", "REPLICATE", name_of_master)
+        cluster.wait("no replica", lambda: all(b"slave " in member.ask("CLUSTER", "NODES") for member in everybody))
+        cluster.wait("no link", lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+        async with connected(settings(cluster)) as locks, connected(settings(cluster)) as others:
+            key = next(key for key in (name() for _ in range(60)) if owner(cluster, key) is master)
+            lock, other = locks.lock(key), others.lock(key)
+            assert await lock.take()
+            master.kill()
+            taken, end = None, reactor.seconds() + 25
+            while taken is None:
+                assert reactor.seconds() < end
+                await deferLater(reactor, 0.1)
+                try:
+                    taken = await other.take() if replica.ask("ROLE")[0] == b"master" else None
+                except LockUnavailable as e:
+                    print(e, e.detail, replica.ask("ROLE")[0], locks._servers._owners, replica.ask("CLUSTER", "SLOTS"))
+            assert not taken
+            assert await lock.renew()
+            assert len(replica.ask("GET", key)) == 22
+            await lock.release()
+            await other.release()
+    finally:
+        replica.stop()
+        cluster.stop()
