@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -41,14 +41,23 @@ class ServerError(Exception):
 @contextmanager
 def daemon(root: Path, work: Path) -> Iterator[str]:
     """Run an athens-tx over the storage at C{root}; everything it writes goes below C{work}. Gives its URL."""
+    with daemon_process(root, work) as (url, _):
+        yield url
+
+
+@contextmanager
+def daemon_process(root: Path, work: Path, settings: Mapping[str, str] = {}) -> Iterator[tuple[str, int]]:
+    """The same with more settings, as variables. Gives its URL and its process id."""
     port = _free_port()
     config = work / "athens.toml"
     config.write_text(_SETTINGS.format(port=port, root=root))
     main = "import sys; from athens_tx.cli import main; main(prog_name='athens-tx')"
-    with _running([sys.executable, "-c", main, "serve", "--config", str(config)], work / "athens.log") as process:
+    with _running(
+        [sys.executable, "-c", main, "serve", "--config", str(config)], work / "athens.log", settings
+    ) as process:
         url = f"http://127.0.0.1:{port}"
         _wait_for(url, process, work / "athens.log")
-        yield url
+        yield url, process.pid
 
 
 @contextmanager
@@ -67,9 +76,13 @@ def reference(root: Path, work: Path) -> Iterator[str]:
 
 
 @contextmanager
-def _running(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    command: list[str],
+    log: Path,
+    variables: Mapping[str, str] = {},
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a process in a group of its own, with its output in C{log}, and end the whole group afterwards."""
-    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+    environment = os.environ | {"PYTHONPATH": str(REPOSITORY)} | dict(variables)
     with open(log, "wb") as output:
         process = subprocess.Popen(
             command,

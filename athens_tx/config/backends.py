@@ -354,8 +354,10 @@ class Storage(Table):
 class MySQL(Table):
     """C{IndexType = "mysql"}."""
 
-    protocol: str = setting("Protocol", "ATHENS_INDEX_MYSQL_PROTOCOL", "tcp", "Network; in practice tcp.", rule=_CHOSEN)
-    host: str = setting("Host", "ATHENS_INDEX_MYSQL_HOST", "localhost", "Host.", rule=_CHOSEN)
+    protocol: str = setting("Protocol", "ATHENS_INDEX_MYSQL_PROTOCOL", "tcp", "Network: tcp, or unix.", rule=_CHOSEN)
+    host: str = setting(
+        "Host", "ATHENS_INDEX_MYSQL_HOST", "localhost", "Host; with unix the path of the socket.", rule=_CHOSEN
+    )
     port: int = setting("Port", "ATHENS_INDEX_MYSQL_PORT", 3306, "Port.")
     user: str = setting("User", "ATHENS_INDEX_MYSQL_USER", "root", "User.", rule=_CHOSEN)
     password: str = setting("Password", "ATHENS_INDEX_MYSQL_PASSWORD", "", "Password.", secret=Secret.YES)
@@ -366,7 +368,8 @@ class MySQL(Table):
         "Params",
         "ATHENS_INDEX_MYSQL_PARAMS",
         {"parseTime": "true", "timeout": "30s"},
-        "Parameters as the Go driver names them. The file adds to the default, the variable replaces it.",
+        "Parameters as the Go driver names them, see docs/index.md. The file adds to the default, the variable replaces"
+        " it.",
     )
 
 
@@ -384,7 +387,7 @@ class Postgres(Table):
         "Params",
         "ATHENS_INDEX_POSTGRES_PARAMS",
         {"connect_timeout": "30", "sslmode": "disable"},
-        "Parameters of the connection. The file adds to the default, the variable replaces it.",
+        "Parameters of libpq, see docs/index.md. The file adds to the default, the variable replaces it.",
     )
 
 

@@ -59,7 +59,7 @@ class Packaged:
         return shutil.which(command, path=f"{os.environ['PATH']}:/usr/sbin:/usr/local/sbin")
 
     def install(self, limit: float) -> None:
-        """Install the package, if we are root; a service that it brings would be started, so forbid that before."""
+        """Install the package, if we are root."""
         from tests.support.servers_install import NotInstalled
 
         if os.geteuid() != 0 or shutil.which("apt-get") is None:
