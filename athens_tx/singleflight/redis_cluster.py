@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from txredisapi import ResponseError
 
 from athens_tx.singleflight.redis import PROBE, RedisLocks, probe_key
@@ -76,11 +77,7 @@ class Cluster:
 
     def settled(self, key: bytes) -> bool:
         node = self._nodes.get(self._owner(slot(key)))
-        try:
-            return node is None or node.settled()
-        except Unusable:
-            self._look_soon()  # its replica may have taken over
-            raise
+        return node is None or node.settled()
 
     async def run(self, script: Script, key: bytes, *arguments: str | bytes | int) -> Any:
         """Ask the server of the key, and whom it names; raise one of L{TROUBLE} within the limit of a command."""
@@ -133,6 +130,8 @@ class Cluster:
 
     def _looked(self, result: Any) -> None:
         self._looking = None
+        if isinstance(result, Failure) and not result.check(CancelledError, *TROUBLE):
+            self.log.failure("redis lock: who has which slots was not found out", result)
 
     async def _look(self) -> None:
         """Ask who has which slots; raise one of L{TROUBLE}, the last one there was."""
@@ -194,7 +193,8 @@ class Cluster:
 
     async def _open(self, address: Address) -> Node:
         dial = partial(self._dialer.connect, self._seeds[0].at(*address))
-        node = Node(self._reactor, dial, self._locks.heard, self._locks.hold_on)
+        # While one is away, its replica may take over.
+        node = Node(self._reactor, dial, self._locks.heard, self._locks.hold_on, self._look_soon)
         try:
             await node.connect(new=not self._began)
         except BaseException:

@@ -26,8 +26,8 @@ CHANNEL = b"athens-tx:released"
 PING_EVERY = 10.0
 #: Seconds for which nobody takes a lock when the server was away, so that holders come first, if it has forgotten them.
 GRACE = 1.0
-#: Seconds between two attempts to connect, the first and the longest.
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 1.0
+#: Seconds between two attempts to connect, the first and the longest: some of the latter fit into L{GRACE}.
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 0.4
 
 
 class Node:
@@ -41,16 +41,19 @@ class Node:
         dial: Callable[[], Awaitable[Link]],
         heard: Callable[[bytes], None],
         back: Callable[[], Awaitable[None]],
+        away: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param dial: makes a connection; raises one of L{TROUBLE}.
         @param heard: told the name of each lock that was released.
         @param back: called when the server was away and is back.
+        @param away: called now and then while it is away.
         """
         self._reactor = reactor
         self._dial = dial
         self._heard = heard
         self._back = back
+        self._away = away
         self._commands: Link | None = None
         self._ear: Link | None = None
         self._connecting: Waiters[Link] | None = None
@@ -184,6 +187,7 @@ class Node:
                 return await self._listen()
             except TROUBLE as error:
                 self.log.debug("redis lock: the server is still away: {reason}", reason=described(error)[0])
+            self._away()
             await deferLater(self._reactor, pause * random.uniform(0.75, 1.25))  # noqa: S311  no secret
             pause = min(pause * 1.5, _LONGEST_PAUSE)
 
