@@ -71,7 +71,7 @@ def test_what_waits_is_found_by_the_next_process(tmp_path: Path) -> None:
 
 def test_a_torn_last_line_is_cut_off(tmp_path: Path, logged: list[dict[str, Any]]) -> None:
     journal = opened(tmp_path)
-    journal.append([line(1), line(2)])
+    journal.append([line(1), IndexLine("example.com/" + "x" * 100, "v1.0.0", START)])
     journal.close()
     [path] = tmp_path.rglob("lines")
     whole = path.read_bytes()
