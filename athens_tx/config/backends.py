@@ -28,17 +28,21 @@ class LockConfig(Table):
     """How a Redis lock behaves."""
 
     timeout: Seconds = setting(
-        "Timeout", "ATHENS_REDIS_LOCK_TIMEOUT", 15, "How long to wait for the lock.", rule="> 0*"
+        "Timeout",
+        "ATHENS_REDIS_LOCK_TIMEOUT",
+        15,
+        "Kept for old files; it has no effect: who waits does so as long as StashTimeout.",
+        rule="> 0*",
     )
     ttl: Seconds = setting(
         "TTL",
         "ATHENS_REDIS_LOCK_TTL",
         900,
-        "When a lock that nobody releases ends.",
+        "How long a lock outlives its holder: at most 30 s, for one that is held is renewed.",
         rule="> 0*; not below StashTimeout",
     )
     max_retries: int = setting(
-        "MaxRetries", "ATHENS_REDIS_LOCK_MAX_RETRIES", 10, "Further attempts, a second apart.", rule="> 0*"
+        "MaxRetries", "ATHENS_REDIS_LOCK_MAX_RETRIES", 10, "Kept for old files; it has no effect.", rule="> 0*"
     )
 
 

@@ -162,7 +162,7 @@ class Metrics:
         Count a wait for a lock that has ended.
 
         @param kind: the C{SingleFlightType}.
-        @param result: C{held}, C{stored} (somebody else was done), C{unlocked} (the service is away) or C{gave up}.
+        @param result: C{held}, C{stored} (somebody else was done), C{unlocked} (the service is away) or C{gave_up}.
         """
         self._lock_waits.ended(kind, result, seconds)
 

@@ -80,7 +80,7 @@ class LockedSingleFlight(Service):
         """
         @param exists: whether a version is stored.
         @param limit: seconds that one may wait for a lock.
-        @param waited: told the end of each wait (a value of L{Turn}, or C{gave up}) and its seconds, for metrics.
+        @param waited: told the end of each wait (a value of L{Turn}, or C{gave_up}) and its seconds, for metrics.
         @param lost: told of each lock that was lost.
         """
         self._reactor = reactor
@@ -215,7 +215,7 @@ class LockedSingleFlight(Service):
     # -- the wait for a turn
 
     async def _timed_turn(self, flight: _Flight) -> Turn:
-        began, ended = self._reactor.seconds(), "gave up"
+        began, ended = self._reactor.seconds(), "gave_up"
         self.waiting += 1
         try:
             turn = await self._turn(flight, began)

@@ -7,15 +7,29 @@ from typing import Any
 
 import pytest
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from athens_tx.errors import NotFound
 from athens_tx.interfaces import ISingleFlight
 from athens_tx.module.version import ModuleVersion
+from athens_tx.singleflight.locked import LockedSingleFlight
 from athens_tx.singleflight.memory import MemorySingleFlight
+from tests.support.lock_service import LockService
 
-BACKENDS: dict[str, Callable[[], Any]] = {"memory": MemorySingleFlight}
+
+def locked() -> LockedSingleFlight:
+    """@return: one over a lock service that answers at once; for those of several daemons see test_locks.py."""
+
+    async def exists(mv: ModuleVersion) -> bool:
+        return False
+
+    clock = Clock()
+    return LockedSingleFlight(clock, LockService(clock).daemon(), exists=exists, limit=60.0)
+
+
+BACKENDS: dict[str, Callable[[], Any]] = {"locked": locked, "memory": MemorySingleFlight}
 
 MV = ModuleVersion("example.com/a", "v1.0.0")
 OTHER = ModuleVersion("example.com/a", "v1.1.0")
@@ -106,8 +120,14 @@ def test_work_that_raises_before_it_waits_fails_like_any_other(flight: Any) -> N
 
     check.failureResultOf(run(flight, MV, broken), NotFound)
     work = Work()
-    run(flight, MV, work)
+    again = run(flight, MV, work)
     assert len(work.begun) == 1
+    work.begun[0].callback(MV)
+    assert check.successResultOf(again) == MV
+
+
+def test_a_check_that_finds_nothing_wrong(flight: Any) -> None:
+    assert check.successResultOf(Deferred.fromCoroutine(flight.check())) is None
 
 
 def test_work_may_run_other_work(flight: Any) -> None:

@@ -207,7 +207,7 @@ def test_after_the_limit_it_is_503_and_a_time_to_come_again(fleet: Fleet) -> Non
     error = check.failureResultOf(second, LockUnavailable).value
     assert error.retry_after == locked.RETRY_AFTER
     assert str(MV) in str(error)
-    assert fleet.waits[-1] == ("gave up", pytest.approx(60.0, abs=0.2))
+    assert fleet.waits[-1] == ("gave_up", pytest.approx(60.0, abs=0.2))
     fleet.done()
 
 
