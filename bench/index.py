@@ -59,7 +59,8 @@ def _measure(kind: str, options: Any) -> dict[str, float]:
         try:
             database = server.database()
             (Path(work) / "storage").mkdir()
-            with daemon_process(Path(work) / "storage", Path(work), _settings(kind, server, database)) as (url, pid):
+            settings = {**_settings(kind, server, database), "ATHENS_INDEX_JOURNAL": str(Path(work) / "journal")}
+            with daemon_process(Path(work) / "storage", Path(work), settings) as (url, pid):
                 _fill(database, options.lines)
                 return _ask(url, pid, options)
         finally:
