@@ -89,6 +89,12 @@ def _redis_sentinel(reactor: Any, config: Config, environ: Mapping[str, str]) ->
     return redis_sentinel_locks(reactor, config.single_flight.redis_sentinel, environ)
 
 
+def _etcd(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    from athens_tx.singleflight.etcd import etcd_locks
+
+    return etcd_locks(reactor, config.single_flight.etcd, environ)
+
+
 def _mysql(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     with extra("mysql"):
         from athens_tx.index.mysql import MySqlDialect
@@ -148,6 +154,7 @@ LOCKS: Mapping[str, Maker] = {
     "memory": lambda reactor, config, environ: MemorySingleFlight(),
     "redis": _redis,
     "redis-sentinel": _redis_sentinel,
+    "etcd": _etcd,
 }
 
 

@@ -13,7 +13,11 @@ from typing import Any, ClassVar, Protocol
 
 from athens_tx.backends import LOCKS
 from athens_tx.config import load
+from tests.contract.etcd_locks import EtcdOne
 from tests.contract.redis_locks import RedisCluster, RedisOne, RedisSentinels
+
+#: The variable that makes a lease shorter which no setting makes so.
+LEASE = "TEST_LOCK_LEASE"
 
 
 class LockBackend(Protocol):
@@ -59,10 +63,14 @@ class LockBackend(Protocol):
 def locks(reactor: Any, environ: Mapping[str, str]) -> Any:
     """@return: an ILocks as the daemon makes it for these settings."""
     config = load(None, environ, cwd=Path("/")).config
-    return LOCKS[config.single_flight_type](reactor, config, environ)
+    made = LOCKS[config.single_flight_type](reactor, config, environ)
+    if LEASE in environ:
+        made.lease = float(environ[LEASE])
+    return made
 
 
 BACKENDS: Mapping[str, type[LockBackend]] = {
+    "etcd": EtcdOne,
     "redis": RedisOne,
     "redis-cluster": RedisCluster,
     "redis-sentinel": RedisSentinels,

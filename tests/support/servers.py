@@ -25,6 +25,7 @@ from typing import Any
 import pytest
 
 from tests.support.servers_clouds import Azurite, FakeGcs
+from tests.support.servers_etcd import Etcd
 from tests.support.servers_install import NotInstalled
 from tests.support.servers_mongo import MongoJava
 from tests.support.servers_process import NotReady, Server
@@ -34,7 +35,7 @@ from tests.support.servers_sql import MariaDb, Postgres
 
 SERVERS: Mapping[str, type[Server]] = {
     server.name: server
-    for server in (Versitygw, FakeGcs, Azurite, MongoJava, Minio, Postgres, MariaDb, Redis, Sentinel, Cluster)
+    for server in (Versitygw, FakeGcs, Azurite, MongoJava, Minio, Postgres, MariaDb, Redis, Sentinel, Cluster, Etcd)
 }
 
 #: How many seconds an installation of everything may take.
@@ -153,6 +154,12 @@ def redis_sentinel() -> Sentinel:
 def redis_cluster() -> Cluster:
     """@return: the Redis Cluster of the session."""
     found: Cluster = session.server("redis-cluster")
+    return found
+
+
+def etcd() -> Etcd:
+    """@return: the etcd of the session."""
+    found: Etcd = session.server("etcd")
     return found
 
 

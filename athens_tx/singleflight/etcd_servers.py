@@ -1,0 +1,67 @@
+"""What the setting of the etcd servers says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from urllib.parse import unquote, urlsplit
+
+import attrs
+
+from athens_tx.errors import ConfigError
+
+ENDPOINTS = "SingleFlight.Etcd.Endpoints"
+
+_PORT = 2379
+
+
+@attrs.frozen
+class EtcdServer:
+    """
+    One of the servers.
+
+    @ivar url: without user and without a slash at its end.
+    @ivar address: for people.
+    @ivar user: who logs in; empty if nobody.
+    """
+
+    url: str
+    address: str
+    user: str = ""
+    password: str = attrs.field(default="", repr=False)
+
+
+def parse(setting: str) -> Sequence[EtcdServer]:
+    """
+    @param setting: with commas, each C{host:port} or a URL, with user and password perhaps. Those of the first that has
+        them are for all.
+    @raise ConfigError: it can't be read.
+    """
+    found = [_server(part.strip()) for part in setting.split(",") if part.strip()]
+    if not found:
+        raise ConfigError([f"{ENDPOINTS}: must name a server"])
+    known = next((server for server in found if server.user), None)
+    if known is None:
+        return found
+    return [
+        server if server.user else attrs.evolve(server, user=known.user, password=known.password) for server in found
+    ]
+
+
+def _server(text: str) -> EtcdServer:
+    if "://" not in text:
+        if "@" in text:  # which nobody would know for a secret
+            raise ConfigError([f"{ENDPOINTS}: user and password belong into a URL: https://user:password@host:2379"])
+        text = f"http://{text}"
+    try:
+        parts = urlsplit(text)
+        port = parts.port or _PORT
+        host = parts.hostname or ""
+        wrong = parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.query
+    except ValueError:
+        wrong = True
+    if wrong or parts.fragment or any(letter.isspace() for letter in host):
+        raise ConfigError([f"{ENDPOINTS}: must be host:port or http(s)://host:port, with commas between them"])
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return EtcdServer(
+        f"{parts.scheme}://{address}", address, unquote(parts.username or ""), unquote(parts.password or "")
+    )
