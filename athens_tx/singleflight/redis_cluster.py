@@ -87,6 +87,7 @@ class Cluster:
     async def _run(self, script: Script, key: bytes, arguments: Sequence[str | bytes | int]) -> Any:
         number = slot(key)
         address, asking = self._owner(number), False
+        trouble: Exception = Unusable("its servers send us in circles")
         for _ in range(HOPS):
             try:
                 node = await self._node(address)
@@ -100,6 +101,7 @@ class Cluster:
                         self._moved[number] = address
                         self._look_soon()
                 elif kind in ("TRYAGAIN", "CLUSTERDOWN"):
+                    trouble = error
                     await deferLater(self._reactor, PAUSE)
                     self._look_soon()
                     address = self._owner(number)
@@ -111,7 +113,7 @@ class Cluster:
                 if self._owner(number) == address:
                     raise
                 address, asking = self._owner(number), False
-        raise Unusable("its servers send us in circles")
+        raise trouble
 
     # -- who has what
 

@@ -10,10 +10,15 @@ import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
+from txredisapi import ResponseError
 
 from athens_tx.errors import ConfigError, LockUnavailable
-from athens_tx.singleflight.redis import redis_locks
+from athens_tx.http_endpoints import Trust
+from athens_tx.singleflight.redis import TAKE, redis_locks
+from athens_tx.singleflight.redis_cluster import Cluster as RedisCluster
 from athens_tx.singleflight.redis_cluster import _elsewhere, slot
+from athens_tx.singleflight.redis_link import Dialer
+from athens_tx.singleflight.redis_trouble import Unusable
 from tests.singleflight.redises import address, connected, reactor, table
 from tests.support import servers
 from tests.support.daemon import free_port
@@ -190,3 +195,79 @@ async def test_a_replica_that_took_over_is_found(tmp_path: Path) -> None:
     finally:
         replica.stop()
         cluster.stop()
+
+
+class Script:
+    """A server that answers as it is told to: what is an error is raised."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.asked: list[bool] = []
+
+    async def run(self, script: Any, key: bytes, *arguments: Any, asking: bool = False) -> Any:
+        self.asked.append(asking)
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+def scripted(**nodes: Script) -> RedisCluster:
+    """@return: a cluster of these servers, C{one} of which has all slots; it is not looked for changes."""
+    cluster = RedisCluster(reactor, Dialer(reactor, Trust("")), [], "SingleFlight.Redis.Endpoint")
+    cluster._nodes = {(host, 1): node for host, node in nodes.items()}  # type: ignore[misc]
+    cluster._owners = [(0, 16383, ("one", 1))]
+    cluster._look_soon = lambda: None  # type: ignore[method-assign]
+    return cluster
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_cluster_that_is_being_changed_is_asked_again() -> None:
+    one = Script(ResponseError("TRYAGAIN Multiple keys"), ResponseError("CLUSTERDOWN The cluster is down"), 1)
+    assert await scripted(one=one).run(TAKE, b"a@b") == 1
+    assert one.asked == [False] * 3
+    with pytest.raises(ResponseError, match="CLUSTERDOWN"):
+        await scripted(one=Script(ResponseError("CLUSTERDOWN Hash slot not served"))).run(TAKE, b"a@b")
+
+
+@pytest_twisted.ensureDeferred
+async def test_where_the_servers_send_us() -> None:
+    one, two = Script(ResponseError("ASK 1 two:1")), Script(1)
+    cluster = scripted(one=one, two=two)
+    assert [await cluster.run(TAKE, b"a@b") for _ in range(2)] == [1, 1]
+    assert (len(one.asked), two.asked) == (2, [True, True]), "it is not there yet"
+    one, two = Script(ResponseError("MOVED 1 two:1")), Script(1)
+    cluster = scripted(one=one, two=two)
+    assert [await cluster.run(TAKE, b"a@b") for _ in range(2)] == [1, 1]
+    assert (len(one.asked), two.asked) == (1, [False, False]), "it is known after that"
+    circle = scripted(one=Script(ResponseError("MOVED 1 two:1")), two=Script(ResponseError("MOVED 1 one:1")))
+    with pytest.raises(Unusable, match="in circles"):
+        await circle.run(TAKE, b"a@b")
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_the_servers_say_besides_is_passed_on() -> None:
+    with pytest.raises(ResponseError, match="OOM"):
+        await scripted(one=Script(ResponseError("OOM command not allowed"))).run(TAKE, b"a@b")
+    cluster = scripted()
+    cluster._owners = []
+    with pytest.raises(Unusable, match="no server has the slot"):
+        await cluster.run(TAKE, b"a@b")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_breaks_off_is_asked_again_if_it_has_a_successor() -> None:
+    one, two = Script(TimeoutError("no answer")), Script(1)
+    cluster = scripted(one=one, two=two)
+    looks = []
+
+    async def look() -> None:
+        looks.append(1)
+        cluster._owners = [(0, 16383, ("two", 1))]
+
+    cluster._look = look  # type: ignore[method-assign]
+    assert await cluster.run(TAKE, b"a@b") == 1
+    assert looks == [1]
+    two.answers = [TimeoutError("no answer")]
+    with pytest.raises(TimeoutError):
+        await cluster.run(TAKE, b"a@b")
