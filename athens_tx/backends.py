@@ -95,6 +95,19 @@ def _etcd(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     return etcd_locks(reactor, config.single_flight.etcd, environ)
 
 
+def _azureblob_lock(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("azure"):
+        from athens_tx.singleflight.azureblob import azureblob_locks
+
+        return azureblob_locks(reactor, config.storage.azure_blob, environ)
+
+
+def _gcp_lock(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
+    with extra("gcp"):
+        from athens_tx.singleflight.gcp import gcp_locks
+    return gcp_locks(reactor, config.storage.gcp, environ)
+
+
 def _mysql(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     with extra("mysql"):
         from athens_tx.index.mysql import MySqlDialect
@@ -155,6 +168,8 @@ LOCKS: Mapping[str, Maker] = {
     "redis": _redis,
     "redis-sentinel": _redis_sentinel,
     "etcd": _etcd,
+    "gcp": _gcp_lock,
+    "azureblob": _azureblob_lock,
 }
 
 

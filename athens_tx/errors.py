@@ -149,7 +149,7 @@ class Problems:
     def raise_them(self) -> None:
         """@raise ConfigError: something was caught."""
         if self._found:
-            raise ConfigError(self._found)
+            raise ConfigError(list(dict.fromkeys(self._found)))  # a storage and its lock may say the same
 
 
 class Elsewhere(Exception):

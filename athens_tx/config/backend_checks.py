@@ -14,6 +14,8 @@ from athens_tx.config.checks import Finding, doubt, refuse
 from athens_tx.config.declare import Setting
 from athens_tx.config.rules import is_base64, is_url
 from athens_tx.config.settings import SETTINGS, Config
+from athens_tx.errors import ConfigError
+from athens_tx.singleflight.etcd_servers import ENDPOINTS, parse
 
 _BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
 
@@ -119,8 +121,10 @@ def _external(config: Config) -> Iterator[Finding]:
 
 
 def _etcd(config: Config) -> Iterator[Finding]:
-    if not any(part.strip() for part in config.single_flight.etcd.endpoints.split(",")):
-        yield refuse("must name a server", "SingleFlight.Etcd.Endpoints")
+    try:
+        parse(config.single_flight.etcd.endpoints)
+    except ConfigError as error:
+        yield refuse(error.problems[0].partition(": ")[2], ENDPOINTS)
 
 
 def _redis(config: Config) -> Iterator[Finding]:

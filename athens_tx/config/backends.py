@@ -19,8 +19,8 @@ class Etcd(Table):
         "Endpoints",
         "ATHENS_ETCD_ENDPOINTS",
         "localhost:2379,localhost:22379,localhost:32379",
-        "The etcd servers.",
-        rule="one string with commas, in the file too",
+        "The etcd servers, the first that answers is used; a URL may have TLS, user and password.",
+        rule="one string with commas, in the file too: `host:port`, or `http://` or `https://` URLs",
     )
 
 

@@ -133,7 +133,7 @@ class AzureObjects:
         if cursor:
             query["marker"] = cursor
         what = f"list {prefix}" if prefix else "list"
-        return await self._send(what, "GET", "", query, expect=expect, limit=16 << 20)
+        return await self.send(what, "GET", "", query, expect=expect, limit=16 << 20)
 
     def _parsed(self, response: Response) -> ObjectPage:
         try:
@@ -147,7 +147,7 @@ class AzureObjects:
 
     async def get(self, key: str, limit: int) -> bytes:
         """See L{IObjects.get}."""
-        response = await self._send(f"get {key}", "GET", key, {}, expect=(200, 404), limit=limit)
+        response = await self.send(f"get {key}", "GET", key, {}, expect=(200, 404), limit=limit)
         if response.status == 404:
             raise self._absent(key, response)
         return response.body
@@ -197,12 +197,12 @@ class AzureObjects:
         """See L{IObjects.put}."""
         part = Part(0, 0, (data,), len(data), True)
         headers = _described(content_type, await self._digest(part))
-        await self._send(f"put {key}", "PUT", key, {}, headers=headers, body=part, expect=(201,))
+        await self.send(f"put {key}", "PUT", key, {}, headers=headers, body=part, expect=(201,))
 
     async def remove(self, key: str, tag: str = "") -> bool:
         """See L{IObjects.remove}."""
         headers = {"If-Match": f'"{tag}"'} if tag else {}
-        answer = await self._send(f"delete {key}", "DELETE", key, {}, headers=headers, expect=(202, 404, 412))
+        answer = await self.send(f"delete {key}", "DELETE", key, {}, headers=headers, expect=(202, 404, 412))
         if answer.status == 404:
             absent = self._absent(key, answer)
             if not isinstance(absent, NotFound):
@@ -260,7 +260,7 @@ class AzureObjects:
             digest = await self._digest(part, whole)
             headers = {"Content-Type": "application/octet-stream", "Content-MD5": b64encode(digest).decode()}
             query = {"comp": "block", "blockid": block}
-            await self._send(f"upload block of {key}", "PUT", key, query, headers=headers, body=part, expect=(201,))
+            await self.send(f"upload block of {key}", "PUT", key, query, headers=headers, body=part, expect=(201,))
             return part.last
         finally:
             self._budget.give(size)
@@ -284,13 +284,13 @@ class AzureObjects:
         expect = (201, 400, 404, 409, 412)
         sent = {**headers, **condition}
         answer = await to_the_end(
-            self._send(what, "PUT", key, query, headers=sent, body=body, expect=expect, patient=True)
+            self.send(what, "PUT", key, query, headers=sent, body=body, expect=expect, patient=True)
         )
         if answer.status == 201:
             return True
         if (answer.status, error_code(answer)) not in _FASTER:
             raise self._trouble(what, answer)
-        there = await self._send(f"look at {key}", "HEAD", key, {}, expect=(200, 404))
+        there = await self.send(f"look at {key}", "HEAD", key, {}, expect=(200, 404))
         return there.status == 200 and there.header("Content-MD5") == b64encode(digest).decode()
 
     async def sweep(self, age: float) -> None:
@@ -298,7 +298,7 @@ class AzureObjects:
 
     # -- requests
 
-    async def _send(
+    async def send(
         self,
         what: str,
         method: str,
@@ -311,6 +311,12 @@ class AzureObjects:
         limit: int = 1 << 20,
         patient: bool = False,
     ) -> Response:
+        """
+        Ask for a small answer; see L{Calls.small}.
+
+        @param key: of a blob; empty for the container.
+        """
+
         async def make() -> Request:
             url = self._at(key, query)
             length = 0 if body is None else body.length

@@ -23,9 +23,21 @@ def azureblob_storage(
     reactor: Any, table: AzureBlob, environ: Mapping[str, str], *, timeout: float, patience: float = 3.0
 ) -> ObjectStorage:
     """
+    @param environ: see L{azureblob_objects}; C{timeout}, too.
+    @param patience: see L{ObjectStorage}.
+    """
+    links = table.presigned_redirect
+    objects = azureblob_objects(reactor, table, environ, timeout=timeout, links=links)
+    return ObjectStorage(reactor, objects, ByVersion(), links=links, patience=patience)
+
+
+def azureblob_objects(
+    reactor: Any, table: AzureBlob, environ: Mapping[str, str], *, timeout: float, links: bool = False
+) -> AzureObjects:
+    """
     @param environ: where the HTTP client looks; azure-identity looks at the process's own.
     @param timeout: seconds for one operation.
-    @param patience: see L{ObjectStorage}.
+    @param links: see L{AzureObjects}.
     """
     # The limit of each call is counted by Calls, which knows how much there is to send.
     http = HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
@@ -37,9 +49,7 @@ def azureblob_storage(
     else:
         sources = {"the blob service": delegated(calls, signer, service, _now)}
         sign_link = by_identity(table.account_name, Credentials(reactor, sources, _now), _now)
-    links = table.presigned_redirect
-    objects = AzureObjects(calls, signer, sign_link, service=service, container=table.container_name, links=links)
-    return ObjectStorage(reactor, objects, ByVersion(), links=links, patience=patience)
+    return AzureObjects(calls, signer, sign_link, service=service, container=table.container_name, links=links)
 
 
 def _signer(reactor: Any, table: AzureBlob) -> Signer:

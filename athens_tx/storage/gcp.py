@@ -64,6 +64,11 @@ class GcpObjects:
         self._budget = Budget(BUDGET)
         self._giving_up: list[Deferred[None]] = []
 
+    @property
+    def bucket(self) -> Bucket:
+        """What makes the requests, once we are connected."""
+        return self._bucket
+
     # -- start and end
 
     async def connect(self) -> None:
@@ -321,9 +326,21 @@ def gcp_storage(
     reactor: Any, table: Gcp, environ: Mapping[str, str], *, timeout: float, patience: float = 3.0
 ) -> ObjectStorage:
     """
+    @param environ: see L{gcp_objects}; C{timeout}, too.
+    @param patience: see L{ObjectStorage}.
+    """
+    links = table.presigned_redirect
+    objects = gcp_objects(reactor, table, environ, timeout=timeout, links=links)
+    return ObjectStorage(reactor, objects, GcpLayout(), links=links, patience=patience)
+
+
+def gcp_objects(
+    reactor: Any, table: Gcp, environ: Mapping[str, str], *, timeout: float, links: bool = False
+) -> GcpObjects:
+    """
     @param environ: where the HTTP client looks, and C{STORAGE_EMULATOR_HOST}; google-auth looks at the process's own.
     @param timeout: seconds for one operation.
-    @param patience: see L{ObjectStorage}.
+    @param links: see L{GcpObjects}.
     """
     # The limit of each call is counted by Calls, which knows how much there is to send.
     http = HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
@@ -340,8 +357,8 @@ def gcp_storage(
         base = (table.endpoint or emulator or f"https://storage.{access.domain}").rstrip("/")
         return Bucket(calls, base.removesuffix("/storage/v1"), table.bucket, access), access
 
-    objects = GcpObjects(calls, find, links=table.presigned_redirect)
-    return ObjectStorage(reactor, objects, GcpLayout(), links=table.presigned_redirect, patience=patience)
+    objects = GcpObjects(calls, find, links=links)
+    return objects
 
 
 async def _access(reactor: Any, table: Gcp, transport: Transport, *, emulated: bool) -> Access:

@@ -133,7 +133,9 @@ SENTINEL = "SingleFlight.RedisSentinel"
     ("kind", "table", "values", "wrong"),
     [
         ("etcd", "etcd", {"endpoints": "a:1, b:2"}, []),
+        ("etcd", "etcd", {"endpoints": "https://user:pass@a, http://b:2"}, []),
         ("etcd", "etcd", {"endpoints": " , "}, [("SingleFlight.Etcd.Endpoints", True)]),
+        ("etcd", "etcd", {"endpoints": "user:pass@a:1"}, [("SingleFlight.Etcd.Endpoints", True)]),
         ("redis", "redis", {"endpoint": "h:1"}, []),
         ("redis", "redis", {"endpoint": "redis://u:p@h:1/0?dial_timeout=5"}, []),
         ("redis", "redis", {"endpoint": "rediss://h"}, []),

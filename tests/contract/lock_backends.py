@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Protocol
 from athens_tx.backends import LOCKS
 from athens_tx.config import load
 from tests.contract.etcd_locks import EtcdOne
+from tests.contract.object_locks import AzureBlobLeases, GcpObject
 from tests.contract.redis_locks import RedisCluster, RedisOne, RedisSentinels
 
 #: The variable that makes a lease shorter which no setting makes so.
@@ -70,7 +71,9 @@ def locks(reactor: Any, environ: Mapping[str, str]) -> Any:
 
 
 BACKENDS: Mapping[str, type[LockBackend]] = {
+    "azureblob": AzureBlobLeases,
     "etcd": EtcdOne,
+    "gcp": GcpObject,
     "redis": RedisOne,
     "redis-cluster": RedisCluster,
     "redis-sentinel": RedisSentinels,

@@ -59,6 +59,23 @@ class GcsBucket:
     def drop(self, key: str) -> None:
         self.server.ask("DELETE", self._path(key))
 
+    def make(self, key: str, data: bytes) -> str | None:
+        """@return: the generation of a new object; C{None} if there is one already."""
+        query = urlencode({"uploadType": "media", "name": key, "ifGenerationMatch": "0"})
+        try:
+            made = self.server.ask("POST", f"/upload/storage/v1/b/{self.name}/o?{query}", data, "text/plain")
+        except OSError as error:
+            if "status 412" not in str(error):
+                raise
+            return None
+        return str(json.loads(made)["generation"])
+
+    def generation(self, key: str) -> str | None:
+        """@return: that of an object, if it is there."""
+        if key not in self.names():
+            return None
+        return str(json.loads(self.server.ask("GET", self._path(key)))["generation"])
+
     def headers(self, key: str) -> dict[str, str]:
         """@return: what is known of an object, by the names that the headers of a download have."""
         known = json.loads(self.server.ask("GET", self._path(key)))
