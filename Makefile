@@ -10,7 +10,7 @@ TOOLS := $(VENV)/.tools
 GO = $(shell sh bin/find-go $(VENV))
 # The servers that the tests of the storages talk to; those that are missing are installed, where that can be done, and
 # those that can't be had are left out. `make test SERVERS=` installs nothing.
-SERVERS ?= s3 gcs azure mongo minio postgres mariadb redis redis-sentinel redis-cluster
+SERVERS ?= s3 gcs azure mongo minio postgres mariadb redis redis-sentinel redis-cluster etcd
 
 .PHONY: help setup serve test check format bench lock clean
 

@@ -202,7 +202,10 @@ class GcpLock:
                 raise StorageUnavailable(f"gcp storage: put {self._key}: status 404", detail=detail)
             if answer.status == 412:
                 return False
-            self._generation = str(bucket.read(f"put {self._key}", answer).get("generation", ""))
+            made = bucket.read(f"put {self._key}", answer).get("generation")
+            if not made:
+                raise bucket.strange(f"put {self._key}", "no generation")
+            self._generation = str(made)
             return True
 
     async def _remove(self, generation: str) -> bool:
@@ -215,8 +218,8 @@ class GcpLock:
 
 def _age(answer: Response, updated: str) -> float:
     """@return: seconds between two times of the store's."""
-    date = answer.header("Date")
-    return (parsedate_to_datetime(date) - datetime.fromisoformat(updated)).total_seconds() if date else 0.0
+    date, since = answer.header("Date"), datetime.fromisoformat(updated)
+    return (parsedate_to_datetime(date) - since).total_seconds() if date else 0.0
 
 
 def gcp_locks(reactor: Any, table: Gcp, environ: Mapping[str, str]) -> GcpLocks:
