@@ -148,6 +148,7 @@ async def test_the_youngest_before_us_is_watched_and_then_the_one_before_him(ser
         assert not await lock.take()
         waiting = started(lock.changed(10.0))
         await deferLater(reactor, 0.2)
+        begun = reactor.seconds()
         assert second.leave(), "he gave up"
         await waiting
         assert not await lock.take(), "the first is still there"
@@ -155,6 +156,7 @@ async def test_the_youngest_before_us_is_watched_and_then_the_one_before_him(ser
         await deferLater(reactor, 0.2)
         assert first.leave()
         await waiting
+        assert seconds_since(begun) < 5
         assert await lock.take()
         await lock.release()
 
@@ -294,8 +296,9 @@ async def test_a_login_and_its_token(own: Etcd) -> None:
     async with connected(f"http://{user}@{HOST}:{own.port}") as locks:
         lock = locks.lock(name())
         assert await lock.take()
-        own.kill()  # it forgets its tokens
+        own.kill()
         own.start()
+        own.ask("auth/user/changepw", {"name": USER, "password": PASSWORD})  # which ends all tokens
         renewed = await gatherResults([started(lock.renew()) for _ in range(10)])
         assert renewed == [True] * 10
         assert await started(locks.lock(name()).take())
@@ -548,11 +551,12 @@ async def test_who_leaves_takes_his_watch_along(server: Etcd, proxy: FaultProxy)
         waiting.addErrback(lambda _: None)
         await lock.release()
         assert server.keys(lock_name) == [holder.key]
+        assert proxy.connections == 2, "one watches, one asks"
+        begun = reactor.seconds()
+        while proxy.open > 1:
+            assert seconds_since(begun) < 5, "a connection stays behind"
+            await deferLater(reactor, 0.01)
         assert holder.leave()
-    begun = reactor.seconds()
-    while proxy.open:
-        assert seconds_since(begun) < 5, "a connection stays behind"
-        await deferLater(reactor, 0.01)
 
 
 def news(*lines: Any) -> bool:
