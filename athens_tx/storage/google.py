@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import attrs
 import google.auth
-from google.auth import iam
+from google.auth import aws, iam, identity_pool, pluggable
 from google.auth.credentials import Scoped, Signing
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.auth.transport.requests import Request as RequestsTransport
@@ -40,6 +40,7 @@ REQUEST_LIMIT = 5.0
 #: Seconds for all that it does at a time.
 LIMIT = 20.0
 
+_AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105
 _NONE_FOUND = "Your default credentials were not found"
 _LONGEST = 300
 
@@ -77,7 +78,7 @@ class Transport(RequestsTransport):
 
 def from_key(key: str, transport: Transport) -> Any:
     """
-    Read C{JSONKey}. Blocks: what stands in it may be that others are to be asked.
+    Read C{JSONKey}. Blocks, a little.
 
     @param key: a JSON credential of any kind that google-auth knows, in base64.
     @return: credentials of google-auth.
@@ -85,9 +86,20 @@ def from_key(key: str, transport: Transport) -> Any:
     """
     try:
         found = json.loads(base64.b64decode(re.sub(r"[\r\n]", "", key), validate=True))
+        if isinstance(found, dict) and found.get("type") == "external_account":
+            return _federated(found)
         return google.auth.load_credentials_from_dict(found, scopes=SCOPES, request=transport)[0]
     except (GoogleAuthError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError([f"Storage.GCP.JSONKey: not a credential that can be used: {said(error)}"]) from None
+
+
+def _federated(found: Mapping[str, Any]) -> Any:
+    """@return: credentials as google-auth would make them, who would also ask a service which project they are of."""
+    if found.get("subject_token_type") == _AWS_TOKEN:
+        return aws.Credentials.from_info(found, scopes=SCOPES)
+    if "executable" in (found.get("credential_source") or {}):
+        return pluggable.Credentials.from_info(found, scopes=SCOPES)
+    return identity_pool.Credentials.from_info(found, scopes=SCOPES)
 
 
 def from_surroundings(transport: Transport) -> Any:
@@ -164,7 +176,12 @@ class Access:
         return not self.anonymous and self._credentials.forget(lambda token: token.headers.items() <= sent.items())
 
     async def _load(self) -> Token | None:
-        return Token({}) if self._identity is None else await in_thread(self._reactor, self._fetch)
+        if self._identity is None:
+            return Token({})
+        try:
+            return await in_thread(self._reactor, self._fetch)
+        except (GoogleAuthError, ValueError, OSError) as error:
+            raise StorageUnavailable(said(error)) from None
 
     def _fetch(self) -> Token:
         self._identity.refresh(self._transport)
