@@ -72,6 +72,7 @@ class ObjectStorage(Service):
         self._objects = objects
         self._layout = layout
         self._patience = patience
+        self._connecting: Deferred[None] | None = None
         self._sweeping: Deferred[None] | None = None
         self._finishing: list[Deferred[None]] = []
         self._given_up: dict[ModuleVersion, Deferred[bool]] = {}
@@ -83,7 +84,8 @@ class ObjectStorage(Service):
     def startService(self) -> None:
         """Connect; L{ready} says how that went."""
         super().startService()
-        Deferred.fromCoroutine(self._objects.connect()).addCallback(self._connected).chainDeferred(self.ready)
+        self._connecting = Deferred.fromCoroutine(self._objects.connect())
+        self._connecting.addCallback(self._connected).chainDeferred(self.ready)
 
     def _connected(self, _: object) -> None:
         self._sweeping = Deferred.fromCoroutine(self._sweep())
@@ -97,6 +99,8 @@ class ObjectStorage(Service):
     def stopService(self) -> Deferred[None]:
         """Disconnect."""
         super().stopService()
+        if self._connecting is not None:
+            self._connecting.cancel()
         if self._sweeping is not None:
             self._sweeping.addErrback(lambda _: None)
             self._sweeping.cancel()
@@ -294,15 +298,18 @@ class ObjectStorage(Service):
             to be there, whoever saves C{mv} next waits for its end before he looks.
         """
         uploading = Deferred.fromCoroutine(upload)
+        ended = False  # not uploading.called: that of a coroutine is called as soon as it is cancelled
 
         def give_up(_: Deferred[bool]) -> None:
             uploading.cancel()
-            if not uploading.called:
+            if not ended:
                 self._given_up[mv] = uploading
 
         waiter: Deferred[bool] = Deferred(give_up)
 
         def done(result: bool | Failure) -> None:
+            nonlocal ended
+            ended = True
             if self._given_up.get(mv) is uploading:
                 del self._given_up[mv]
             if not waiter.called:
