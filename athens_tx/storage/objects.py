@@ -110,7 +110,7 @@ class ObjectStorage(Service):
         ends = [_ended(writing) for writing in self._finishing]
         ends += [_ended(uploading) for uploading in self._given_up.values()]
         with suppress(DeferredTimeout):
-            await DeferredList(ends).addTimeout(_CLOSING, self._reactor)
+            await DeferredList(ends, consumeErrors=True).addTimeout(_CLOSING, self._reactor)
         await self._objects.close()
 
     async def check(self) -> None:
