@@ -14,6 +14,7 @@ import attrs
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 
 from athens_tx.errors import AthensError, BadUpstream, FetchTimeout, StorageUnavailable, UpstreamUnreachable
@@ -210,17 +211,21 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
     Do C{work} though the one who waits is cancelled: a write that the store has already got may happen or not, and
     should not happen at some later moment.
     """
-    working = Deferred.fromCoroutine(work)
-    while not working.called:
-        ended: Deferred[None] = Deferred()
-        working.addBoth(_told, ended)
+    outcome: list[T | Failure] = []
+    waiting: Deferred[None] = Deferred()
+
+    def ended(result: T | Failure) -> None:
+        outcome.append(result)  # not left in the Deferred, whose failure can't be awaited while it calls us
+        waiting.callback(None)
+
+    Deferred.fromCoroutine(work).addBoth(ended)
+    while not outcome:
+        waiting = Deferred()
         with suppress(CancelledError):
-            await ended
-    return await working
-
-
-def _told(result: T, ended: Deferred[None]) -> T:
-    ended.callback(None)
+            await waiting
+    result = outcome[0]
+    if isinstance(result, Failure):
+        result.raiseException()
     return result
 
 

@@ -11,8 +11,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
@@ -31,7 +30,7 @@ from athens_tx.http_client import HttpClient, OpenResponse, Response
 from athens_tx.interfaces import IStorage, IZip
 from athens_tx.module.escape import escape_path, escape_version
 from athens_tx.module.version import ModuleVersion
-from athens_tx.storage.calls import IDLE_LIMIT, Calls, Request
+from athens_tx.storage.calls import IDLE_LIMIT, Calls, Request, to_the_end
 from athens_tx.storage.external_calls import REFUSALS, Redirected, describe
 from athens_tx.storage.formbody import FormBody
 from athens_tx.storage.layout import INFO_LIMIT, MOD_LIMIT, check_files, check_limit, check_names, check_path, is_listed
@@ -228,18 +227,25 @@ class ExternalStorage(Service):
         raise self._trouble(f"save {mv}: status {response.status}", describe(response))
 
     async def _answer(self, asking: Deferred[Response], form: FormBody) -> Response:
-        """Wait for the answer to a save, once all is sent not for long."""
-        late: list[IDelayedCall] = []
-        form.sent.addCallback(lambda _: late.append(self._reactor.callLater(self._timeout, asking.cancel)))
+        """Wait for the answer to a save: once all is sent not for long, and then though nobody waits any more."""
+        answer: Deferred[Response] = Deferred(lambda _: asking.cancel())
+        ready: Deferred[None] = Deferred(lambda _: asking.cancel())
+
+        def tell(_: object) -> None:
+            if not ready.called:
+                ready.callback(None)
+
+        asking.chainDeferred(answer)
+        asking.addBoth(tell)
+        form.sent.addCallback(tell)
+        await ready
+        return await to_the_end(self._last(answer))
+
+    async def _last(self, answer: Deferred[Response]) -> Response:
         try:
-            return await asking
-        except CancelledError:
-            if late and not late[0].active():
-                raise FetchTimeout(f"no answer within {self._timeout:g} s") from None
-            raise
-        finally:
-            if late and late[0].active():
-                late[0].cancel()
+            return await answer.addTimeout(self._timeout, self._reactor)
+        except TimeoutError:
+            raise FetchTimeout(f"no answer within {self._timeout:g} s") from None
 
     def _trouble(self, what: str, detail: str) -> StorageUnavailable:
         error = StorageUnavailable(f"external storage: {what}", detail=detail, retry_after=10)

@@ -64,7 +64,8 @@ class Redirected:
     def _target(self, url: str, location: str) -> str:
         target = urlsplit(urljoin(url, location))
         server = (target.scheme, target.netloc.rpartition("@")[2])
-        if not location or (urlsplit(url).scheme == "https" and target.scheme != "https"):
+        safe = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
+        if not location or target.scheme not in safe:
             raise StorageUnavailable("external storage: a redirect that leads nowhere safe")
         userinfo = f"{self._userinfo}@" if self._userinfo and server == self._server else ""
         return target._replace(netloc=userinfo + server[1]).geturl()
