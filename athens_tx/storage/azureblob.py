@@ -97,7 +97,7 @@ class AzureObjects:
             text = f"no token for the identity: {error.detail or error}: {self._signer.advice}"
             raise ConfigError([f"Storage.AzureBlob.ManagedIdentityResourceID: {_line(text)}"]) from error
         try:
-            response = await self._list("", "", 1, expect=(200, *range(300, 500)))
+            response = await self._list("", "", 1, expect=(200, *range(300, 429), *range(430, 500)))
         except AthensError as error:
             text = f"{error}: {error.detail}: look at AccountName and Endpoint"
             raise ConfigError([f"Storage.AzureBlob: {_line(text)}"]) from error

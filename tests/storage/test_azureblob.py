@@ -92,6 +92,14 @@ async def save(storage: Any, data: bytes = ZIP, mv: MV = X) -> None:
     await storage.save(mv, INFO, MOD, BytesZip(data))
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    for _ in range(500):
+        if condition():
+            return
+        await deferLater(reactor, 0.01, lambda: None)
+    raise AssertionError("it did not come to that")
+
+
 def objects_of(storage: Any) -> Any:
     return storage._objects
 
@@ -291,8 +299,7 @@ async def test_an_upload_that_ends_early_leaves_nothing_to_see(bench: Bench) -> 
     saving = Deferred.fromCoroutine(storage.save(X, INFO, MOD, body))
     await body.started
     body.give(b"x" * 100_000)
-    while not bench.proxy.count("comp=block&"):
-        await deferLater(reactor, 0.01, lambda: None)
+    await until(lambda: bool(bench.proxy.count("comp=block&")))
     body.break_off(BadUpstream("cut"))
     with pytest.raises(BadUpstream):
         await saving
@@ -307,14 +314,41 @@ async def test_who_gives_up_while_the_store_writes_does_not_disturb_the_next(ben
     storage = await bench.storage()
     bench.proxy.delay = 0.05
     saving = Deferred.fromCoroutine(save(storage, b"first"))
-    while not bench.proxy.count("^PUT"):
-        await deferLater(reactor, 0.01, lambda: None)
+    await until(lambda: bool(bench.proxy.count("^PUT")))
     saving.cancel()
     with pytest.raises(CancelledError):
         await saving
     await save(storage)
     assert await whole(await storage.zip(X)) == ZIP
     assert await storage.exists(X)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_save_waits_for_the_end_of_one_that_was_given_up_too_late(bench: Bench, monkeypatch: Any) -> None:
+    storage = await bench.storage()
+    objects, gate = objects_of(storage), Deferred[None]()
+    upload = objects.upload
+
+    begun: list[str] = []
+
+    async def write(*arguments: Any) -> bool:
+        begun.append("first")
+        await gate
+        return bool(await upload(*arguments))
+
+    monkeypatch.setattr(objects, "upload", lambda *arguments: calls.to_the_end(write(*arguments)))
+    saving = Deferred.fromCoroutine(save(storage, b"first"))
+    await until(lambda: begun == ["first"])
+    saving.cancel()
+    with pytest.raises(CancelledError):
+        await saving
+    monkeypatch.undo()
+    again = Deferred.fromCoroutine(save(storage))
+    await deferLater(reactor, 0.1, lambda: None)
+    assert len(bench.proxy.requests) == 1
+    gate.callback(None)
+    await again
+    assert await whole(await storage.zip(X)) == ZIP
 
 
 # --- Trouble ---
@@ -400,8 +434,7 @@ async def test_a_server_that_comes_back_is_used_again(tmp_path: Path) -> None:
     await storage.ready
     await save(storage)
     os.kill(server.pid, signal.SIGTERM)  # killed, it would lose what it has not written yet
-    while server.running:
-        await deferLater(reactor, 0.02, lambda: None)
+    await until(lambda: not server.running)
     for ask in (storage.info, storage.exists, lambda mv: storage.check()):
         with pytest.raises(StorageUnavailable):
             await ask(X)
