@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -21,6 +22,7 @@ from athens_tx.errors import AthensError, BadUpstream, FetchTimeout, StorageUnav
 from athens_tx.http_client import BodyTooLong, HttpClient, OpenResponse, Response
 
 T = TypeVar("T", Response, OpenResponse)
+U = TypeVar("U")
 
 #: How often something is tried.
 ATTEMPTS = 5
@@ -35,6 +37,8 @@ ATTEMPT_LIMIT = 30.0
 SLOWEST = 64 * 1024
 #: Seconds without a byte of a body.
 IDLE_LIMIT = 60.0
+#: Seconds that anything gets, though there are none left.
+_LEAST = 0.001
 
 
 @attrs.frozen
@@ -43,7 +47,7 @@ class Request:
 
     method: str
     url: str
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=False)
     data: bytes | IBodyProducer | None = None
 
 
@@ -94,6 +98,7 @@ class Calls:
         limit: int = 1 << 20,
         safe: bool = True,
         patient: bool = False,
+        failed: Callable[[Response], bool] = lambda response: False,
     ) -> Response:
         """
         Ask for an answer that fits into memory.
@@ -103,17 +108,23 @@ class Calls:
         @param limit: the most bytes of the answer.
         @param safe: whether it may be tried again though the store may have done it already.
         @param patient: the store may need long for it: one attempt may take all the time there is.
+        @param failed: whether an answer with one of these statuses tells of trouble all the same, that may pass.
         @raise StorageUnavailable: any other status, or no answer.
         """
 
         async def attempt(request: Request, seconds: float) -> Response:
             url, headers, data = request.url, request.headers, request.data
-            return await self.http.request(
+            answer = await self.http.request(
                 request.method, url, headers=headers, data=data, timeout=seconds, limit=limit
             )
+            if answer.status not in expect:
+                raise _Unexpected(answer)
+            if failed(answer):
+                raise _Unexpected(answer, passing=True)
+            return answer
 
         seconds = self._limit if patient else ATTEMPT_LIMIT
-        return await self._tried(what, make, attempt, expect, ATTEMPTS if safe else 1, seconds)
+        return await self._tried(what, make, attempt, ATTEMPTS if safe else 1, seconds)
 
     async def open(self, what: str, make: Make, *, expect: Collection[int]) -> OpenResponse:
         """Ask for an answer whose body is taken as a stream; as L{small} otherwise."""
@@ -123,17 +134,16 @@ class Calls:
             answer = await self.http.open(request.method, url, headers=headers, data=request.data, timeout=seconds)
             if answer.status in expect:
                 return answer
-            body = await answer.read(limit=1 << 20, idle=seconds)
+            body = await self._within(seconds, answer.read(limit=1 << 20, idle=seconds))
             raise _Unexpected(Response(answer.status, answer.headers, body, answer.url))
 
-        return await self._tried(what, make, attempt, expect, ATTEMPTS, ATTEMPT_LIMIT)
+        return await self._tried(what, make, attempt, ATTEMPTS, ATTEMPT_LIMIT)
 
     async def _tried(
         self,
         what: str,
         make: Make,
         attempt: Callable[[Request, float], Awaitable[T]],
-        expect: Collection[int],
         attempts: int,
         seconds: float,
     ) -> T:
@@ -142,16 +152,12 @@ class Calls:
         renewed = False
         while True:
             attempts -= 1
-            left = end - self.reactor.seconds()
+            request = await self._made(what, make, end - self.reactor.seconds())
+            most = seconds + getattr(request.data, "length", 0) / SLOWEST
             try:
-                request = await make()
-                most = seconds + getattr(request.data, "length", 0) / SLOWEST
-                response = await attempt(request, max(0.001, min(most, left)))
-                if response.status in expect:
-                    self._works()
-                    return response
-                assert isinstance(response, Response)
-                raise _Unexpected(response)
+                response = await attempt(request, max(_LEAST, min(most, end - self.reactor.seconds())))
+                self._works()
+                return response
             except (_Unexpected, UpstreamUnreachable, FetchTimeout) as trouble:
                 if not renewed and isinstance(trouble, _Unexpected) and trouble.response.status == 401:
                     renewed = self._renew(request)
@@ -166,11 +172,29 @@ class Calls:
             await deferLater(self.reactor, wait, lambda: None)
             pause *= 2
 
+    async def _made(self, what: str, make: Make, seconds: float) -> Request:
+        """@return: a request; those who make it may have to wait for credentials."""
+        try:
+            return await self._within(seconds, make())
+        except (StorageUnavailable, FetchTimeout) as trouble:
+            raise self._told(what, trouble) from None
+
+    async def _within(self, seconds: float, work: Awaitable[U]) -> U:
+        """Wait, but not for ever."""
+
+        async def working() -> U:
+            return await work
+
+        try:
+            return await Deferred.fromCoroutine(working()).addTimeout(max(_LEAST, seconds), self.reactor)
+        except DeferredTimeout:
+            raise FetchTimeout(f"not done within {seconds:.0f} s") from None
+
     def _pause(self, trouble: Exception, pause: float) -> float | None:
         """@return: how long to wait before the next attempt; C{None} where none would help."""
         wait = min(LONGEST_PAUSE, pause) * (0.5 + 0.5 * self._chance())
         if isinstance(trouble, _Unexpected):
-            if trouble.response.status not in PASSING:
+            if not trouble.passing:
                 return None
             said = trouble.response.header("Retry-After") or ""
             if said.isascii() and said.isdigit():
@@ -181,16 +205,17 @@ class Calls:
         """@return: the trouble as the program knows it."""
         if isinstance(trouble, _Unexpected):
             response = trouble.response
-            passing = response.status in PASSING
             error = StorageUnavailable(
                 f"{self.name} storage: {what}: status {response.status}",
                 detail=self._describe(response),
-                retry_after=10 if passing else None,
+                retry_after=10 if trouble.passing else None,
             )
         elif isinstance(trouble, BodyTooLong):
             error = StorageUnavailable(f"{self.name} storage: {what}: larger than expected", detail=trouble.detail)
         else:
-            error = StorageUnavailable(f"{self.name} storage: {what}: {trouble}", detail=trouble.detail, retry_after=10)
+            error = StorageUnavailable(
+                f"{self.name} storage: {what}: {trouble}", detail=trouble.detail, retry_after=trouble.retry_after or 10
+            )
         self.fails(error)
         return error
 
@@ -232,6 +257,7 @@ async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
 class _Unexpected(Exception):
     """An answer that nobody wants."""
 
-    def __init__(self, response: Response) -> None:
+    def __init__(self, response: Response, *, passing: bool = False) -> None:
         super().__init__(response.status)
         self.response = response
+        self.passing = passing or response.status in PASSING
