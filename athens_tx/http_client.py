@@ -40,13 +40,14 @@ _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 10
 _PORTS = {"http": 80, "https": 443}
 _USERINFO = re.compile(r"(?<=://)[^/\s\"'<>]*@")  # anchored at the "://": linear, whatever the text
+_UPLOAD = re.compile(r"(?<=[?&]upload_id=)[^&\s\"'<>]+")  # whoever has Google's name of an upload may write to it
 _CREDENTIALS = (b"Authorization", b"Cookie")
 _ERROR_TEXT = 64 * 1024
 
 
 def masked(text: str) -> str:
-    """@return: C{text} with the userinfo of every URL in it replaced, so that it may be logged."""
-    return _USERINFO.sub("***@", text)
+    """@return: C{text} with what gives rights replaced in every URL in it, so that it may be logged."""
+    return _UPLOAD.sub("***", _USERINFO.sub("***@", text))
 
 
 class AnswerCut(UpstreamUnreachable):

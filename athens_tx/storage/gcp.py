@@ -336,7 +336,11 @@ def gcp_storage(
 
     async def find() -> tuple[Bucket, Access]:
         transport = Transport(environ)
-        access = await _access(reactor, table, transport, emulated=bool(emulator) and not table.endpoint)
+        try:
+            access = await _access(reactor, table, transport, emulated=bool(emulator) and not table.endpoint)
+        except BaseException:
+            transport.session.close()
+            raise
         base = (table.endpoint or emulator or f"https://storage.{access.domain}").rstrip("/")
         return Bucket(calls, base.removesuffix("/storage/v1"), table.bucket, access), access
 

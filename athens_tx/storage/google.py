@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import ssl
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from google.auth import aws, iam, identity_pool, pluggable
 from google.auth.credentials import Scoped, Signing
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
 from google.auth.transport.requests import Request as RequestsTransport
+from requests.adapters import HTTPAdapter
 from twisted.internet.defer import Deferred, TimeoutError
 from twisted.internet.threads import deferToThreadPool
 
@@ -53,6 +55,21 @@ class Token:
     ends: datetime | None = None
 
 
+class _Trusting(HTTPAdapter):
+    """Trusts the certificates of a file too, as our own client does."""
+
+    def __init__(self, file: str) -> None:
+        self._context = ssl.create_default_context()
+        self._context.load_verify_locations(file)
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
+        super().init_poolmanager(*arguments, ssl_context=self._context, **named)
+
+    def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._context, **named)
+
+
 class Transport(RequestsTransport):
     """How google-auth speaks to Google: never for long."""
 
@@ -60,7 +77,7 @@ class Transport(RequestsTransport):
         """@param environ: has C{SSL_CERT_FILE}, which requests does not look at."""
         super().__init__()
         if environ.get("SSL_CERT_FILE"):
-            self.session.verify = environ["SSL_CERT_FILE"]
+            self.session.mount("https://", _Trusting(environ["SSL_CERT_FILE"]))
 
     def __call__(
         self,

@@ -73,7 +73,8 @@ class GoogleCloud(Resource):
 
     isLeaf = True
 
-    def __init__(self, reactor: Any) -> None:
+    def __init__(self, reactor: Any, tls: Any = None) -> None:
+        """@param tls: a context factory, to speak TLS."""
         super().__init__()
         self.objects: dict[str, Object] = {}
         self.sessions: dict[str, Session] = {}
@@ -86,11 +87,12 @@ class GoogleCloud(Resource):
         self.damages: Callable[[bytes], bytes] = lambda data: data
         self.answers: dict[str, Answer] = {}
         self._count = 0
-        self.server = LoopbackServer(reactor, self)
+        self._scheme = "http" if tls is None else "https"
+        self.server = LoopbackServer(reactor, self, tls)
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.port}"
+        return f"{self._scheme}://127.0.0.1:{self.server.port}"
 
     def service_account(self, **more: str) -> dict[str, str]:
         """@return: a key as Google hands it out."""

@@ -247,6 +247,17 @@ async def test_trouble_with_a_part_is_waited_for(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_name_of_an_upload_is_kept_secret(world: World, logged: list[Any]) -> None:
+    world.proxy.hang(None, f"PUT {UPLOAD}")
+    world.storage._objects._calls._limit = 0.2
+    with pytest.raises(StorageUnavailable) as raised:
+        await world.upload()
+    assert "upload_id=***" in raised.value.detail
+    assert next(iter(world.cloud.sessions)) not in f"{raised.value} {raised.value.detail} {logged}"
+    await given_up(world)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_store_that_keeps_nothing_is_given_up(world: World) -> None:
     world.cloud.keeps = lambda size: 0
     with pytest.raises(StorageUnavailable, match=r"gcp storage: upload part of a/@v/v1.zip: the store does not keep"):

@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+import trustme
 from google.auth import environment_vars, iam
 from google.auth.compute_engine import _metadata
+from OpenSSL import SSL
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock, deferLater
 
 from athens_tx.errors import ConfigError, StorageUnavailable
@@ -280,9 +283,35 @@ async def test_work_that_takes_too_long_is_not_waited_for() -> None:
     await go_on
 
 
-def test_the_certificates_of_the_environment_count(transport: Transport) -> None:
-    assert transport.session.verify is True
-    assert Transport({"SSL_CERT_FILE": "/ca.pem"}).session.verify == "/ca.pem"
+@pytest_twisted.ensureDeferred
+async def test_the_certificates_of_the_environment_count(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    certificate = authority.issue_cert("127.0.0.1")
+    context = SSL.Context(SSL.TLS_METHOD)
+    certificate.configure_cert(context)
+    factory = CertificateOptions()
+    factory.getContext = lambda: context  # type: ignore[method-assign]
+    cloud = GoogleCloud(reactor, factory)
+    for environ, trusted in (({"SSL_CERT_FILE": str(tmp_path / "ca.pem")}, True), ({}, False)):
+        transport = Transport(environ)
+        made = Access(reactor, from_key(encoded(cloud.service_account()), transport), "JSONKey", transport)
+        if trusted:
+            assert await made.headers() == {"authorization": "Bearer token-0"}
+        else:
+            with pytest.raises(StorageUnavailable) as raised:
+                await made.headers()
+            assert "certificate verify failed" in raised.value.detail
+        transport.session.close()
+    await cloud.server.stop()
+    await deferLater(reactor, 0, lambda: None)
+
+
+def test_a_proxy_is_gone_through_with_the_same_certificates(tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    adapter = Transport({"SSL_CERT_FILE": str(tmp_path / "ca.pem")}).session.get_adapter("https://host/")
+    manager = adapter.proxy_manager_for("http://127.0.0.1:1")
+    assert manager.connection_pool_kw["ssl_context"] is adapter._context
 
 
 def test_what_a_failure_says_is_one_line() -> None:

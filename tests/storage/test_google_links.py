@@ -1,4 +1,3 @@
-
 """Signed URLs, against the vectors that Google has published for its own libraries."""
 
 from __future__ import annotations
