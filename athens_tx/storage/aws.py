@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from athens_tx.errors import ConfigError, StorageUnavailable
 from athens_tx.http_client import HttpClient, masked
-from athens_tx.storage.credentials import AHEAD, Credentials
+from athens_tx.storage.credentials import Credentials
 
 #: Seconds that a signed URL is good for.
 LINK_SECONDS = 900
@@ -73,7 +73,7 @@ def from_endpoint(http: HttpClient, url: str, environ: Mapping[str, str]) -> Loa
     return load
 
 
-def from_chain(reactor: Any, session: Session, now: Callable[[], datetime]) -> Load:
+def from_chain(reactor: Any, session: Session) -> Load:
     """@return: keys from where AWS programs look: environment, profiles and files, container, instance."""
     found: list[Any] = []
 
@@ -86,8 +86,6 @@ def from_chain(reactor: Any, session: Session, now: Callable[[], datetime]) -> L
             return None
         frozen = credentials.get_frozen_credentials()  # asks for new ones when the old ones are about to end
         ends = getattr(credentials, "_expiry_time", None)  # botocore has no public name for it
-        if ends is not None and ends - AHEAD <= now():  # it could not get any: ask again soon
-            ends = max(ends, now() + AHEAD + timedelta(seconds=1)) if ends > now() else ends
         return Keys(frozen.access_key, frozen.secret_key, frozen.token or "", ends)
 
     async def load() -> Keys | None:
@@ -104,7 +102,7 @@ def bucket_url(session: Session, region: str, bucket: str, endpoint: str, *, pat
     @return: the URL to which a slash and a key are added.
     @raise ConfigError: the names can't be those of a bucket or a region.
     """
-    style = ClientConfig(s3={"addressing_style": "path" if path_style else "auto"}, signature_version="s3v4")
+    style = ClientConfig(s3={"addressing_style": "path" if path_style else "virtual"}, signature_version="s3v4")
     try:
         client = session.create_client(
             "s3",
@@ -116,7 +114,8 @@ def bucket_url(session: Session, region: str, bucket: str, endpoint: str, *, pat
         )
         url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"})
     except (BotoCoreError, ValueError) as error:
-        raise ConfigError([f"Storage.S3: Bucket, Region or Endpoint: {masked(str(error))}"]) from error
+        reason = masked(" ".join(str(error).split()))
+        raise ConfigError([f"Storage.S3: Bucket, Region or Endpoint: {reason}"]) from error
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/key')}"
 

@@ -74,7 +74,7 @@ def minio_storage(
 def _sources(
     reactor: Any, table: S3, http: HttpClient, environ: Mapping[str, str], session: Session
 ) -> Mapping[str, Load]:
-    chain = {"the default chain": from_chain(reactor, session, _now)}
+    chain = {"the default chain": from_chain(reactor, session)}
     if table.use_default_configuration:
         return chain
     settings = {"Key and Secret": static(table.key, table.secret, table.token)}
