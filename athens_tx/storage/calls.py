@@ -27,7 +27,7 @@ U = TypeVar("U")
 #: How often something is tried.
 ATTEMPTS = 5
 #: Answers after which waiting helps.
-PASSING = frozenset((429, 500, 502, 503, 504))
+PASSING = frozenset((408, 429, 500, 502, 503, 504))
 #: Seconds between two attempts: at most twice as many each time, up to the last.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
@@ -87,7 +87,7 @@ class Calls:
         self._describe = describe
         self._renew = renew
         self._chance = chance
-        self._in_trouble = False
+        self._in_trouble: bool | None = None  # not known before the first answer: until then, who starts it tells
 
     async def small(
         self,
@@ -156,7 +156,7 @@ class Calls:
             most = seconds + getattr(request.data, "length", 0) / SLOWEST
             try:
                 response = await attempt(request, max(_LEAST, min(most, end - self.reactor.seconds())))
-                self._works()
+                self.works()
                 return response
             except (_Unexpected, UpstreamUnreachable, FetchTimeout) as trouble:
                 if not renewed and isinstance(trouble, _Unexpected) and trouble.response.status == 401:
@@ -221,13 +221,14 @@ class Calls:
 
     def fails(self, error: StorageUnavailable) -> None:
         """Log C{error} if it is the first since the store worked."""
-        if not self._in_trouble:
+        if self._in_trouble is False:
             self._in_trouble = True
             self.log.error("storage is in trouble: {reason}", reason=str(error), detail=error.detail)
 
-    def _works(self) -> None:
-        if self._in_trouble:
-            self._in_trouble = False
+    def works(self) -> None:
+        """The store has answered."""
+        was, self._in_trouble = self._in_trouble, False
+        if was:
             self.log.info("{name} storage works again", name=self.name)
 
 

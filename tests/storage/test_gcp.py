@@ -141,6 +141,7 @@ async def test_each_question_is_one_request(world: World) -> None:
         if ask == world.storage.zip:
             assert await whole(answer) == ZIP
         assert len(world.proxy.requests) == 1
+        assert "github.com%2FBurntSushi%2Ftoml%2F%40v%2Fv1.4.0." in str(world.proxy.requests[0])
     world.proxy.requests.clear()
     await world.storage.check()
     assert len(world.proxy.requests) == 1
@@ -466,7 +467,7 @@ async def test_a_wrong_length_is_noticed(world: World, by: int) -> None:
 # --- Trouble ---
 
 
-@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 @pytest_twisted.ensureDeferred
 async def test_what_passes_is_tried_again(world: World, status: int) -> None:
     for match in ("GET", "POST", "DELETE"):
