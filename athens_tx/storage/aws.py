@@ -128,11 +128,11 @@ class _Signature(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
 
 
 class Signer:
-    """Signs requests with the credentials of the moment."""
+    """Signs requests for C{region} with the credentials of the moment."""
 
     def __init__(self, credentials: Credentials[Keys], region: str) -> None:
+        self.region = region
         self._credentials = credentials
-        self._region = region
 
     async def headers(self, method: str, url: str, headers: Mapping[str, str], sha256: str) -> dict[str, str]:
         """
@@ -142,12 +142,12 @@ class Signer:
         keys = await self._credentials.keys()
         request = AWSRequest(method, url, headers=dict(headers))
         request.context["sha256"] = sha256
-        _Signature(keys.botocore(), "s3", self._region).add_auth(request)
+        _Signature(keys.botocore(), "s3", self.region).add_auth(request)
         return {name: str(value) for name, value in request.headers.items()}
 
     async def link(self, url: str) -> str:
         """@return: C{url} with a signature for GET in its query."""
         keys = await self._credentials.keys()
         request = AWSRequest("GET", url)
-        S3SigV4QueryAuth(keys.botocore(), "s3", self._region, expires=LINK_SECONDS).add_auth(request)
+        S3SigV4QueryAuth(keys.botocore(), "s3", self.region, expires=LINK_SECONDS).add_auth(request)
         return str(request.url)

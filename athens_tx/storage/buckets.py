@@ -16,9 +16,10 @@ from athens_tx.storage.calls import Calls
 from athens_tx.storage.credentials import Credentials
 from athens_tx.storage.keys import ByFolder, ByVersion
 from athens_tx.storage.objects import ObjectStorage
-from athens_tx.storage.s3 import S3Objects, described
+from athens_tx.storage.s3 import S3Objects
+from athens_tx.storage.s3_requests import described
 
-#: Where MinIO keeps a bucket for which no region is named.
+#: Where MinIO keeps its buckets, if it was not told otherwise; it says so then.
 _NO_REGION = "us-east-1"
 
 
@@ -56,18 +57,17 @@ def minio_storage(
 ) -> ObjectStorage:
     """See L{s3_storage}. The bucket is made if it is not there."""
     http = _client(reactor, environ, timeout)
-    region = table.region or _NO_REGION
     # As Athens has it: a scheme in front of the endpoint says nothing.
     server = table.endpoint.removeprefix("http://").removeprefix("https://").rstrip("/")
     url = f"{'https' if table.enable_ssl else 'http'}://{server}/{table.bucket}"
 
     async def find() -> tuple[str, Signer]:
         sources = {"Key and Secret": static(table.key, table.secret, "")}
-        return url, Signer(Credentials(reactor, sources, _now), region)
+        return url, Signer(Credentials(reactor, sources, _now), table.region or _NO_REGION)
 
     layout = ByFolder()
     calls = Calls(reactor, http, "minio", limit=timeout, describe=described)
-    objects = S3Objects(calls, find, layout=layout, table="Storage.Minio", region=region, make=True)
+    objects = S3Objects(calls, find, layout=layout, table="Storage.Minio", region=table.region, make=True)
     return ObjectStorage(reactor, objects, layout, links=table.presigned_redirect, patience=patience)
 
 

@@ -68,9 +68,10 @@ def listing(document: bytes, now: datetime) -> Listing:
         for entry in root.iter("Contents")
     ]
     cut = text(root, "IsTruncated") == "true"
-    if cut and not objects:
+    token = text(root, "NextContinuationToken")
+    if cut and not objects and not token:
         raise BadDocument("a page without objects that is not the last")
-    return Listing(objects, cut, text(root, "NextContinuationToken"))
+    return Listing(objects, cut, token)
 
 
 def is_from_minio(token: str) -> bool:
@@ -91,16 +92,27 @@ def uploads(document: bytes) -> tuple[Sequence[Upload], tuple[str, str] | None]:
     ]
     if text(root, "IsTruncated") != "true":
         return found, None
-    return found, (decode(text(root, "NextKeyMarker")), text(root, "NextUploadIdMarker"))
+    marker = decode(text(root, "NextKeyMarker"))
+    if not marker:
+        raise BadDocument("a list that is cut and does not say where")
+    return found, (marker, text(root, "NextUploadIdMarker"))
 
 
 def error_code(document: bytes) -> tuple[str, str]:
-    """@return: code and message of an error; empty where it is none that can be read."""
+    """@return: code and message of an error, a line each; empty where it is none that can be read."""
+    return _of_error(document, "Code"), _of_error(document, "Message")
+
+
+def error_region(document: bytes) -> str:
+    """@return: the region that an error says is the right one; empty where it says none."""
+    return _of_error(document, "Region")
+
+
+def _of_error(document: bytes, name: str) -> str:
     try:
-        root = parse(document, "Error")
+        return " ".join(text(parse(document, "Error"), name).split())
     except BadDocument:
-        return "", ""
-    return text(root, "Code"), text(root, "Message")
+        return ""
 
 
 def completion(tags: Sequence[str]) -> bytes:
