@@ -95,6 +95,7 @@ class ExternalStorage(Service):
     async def _connect(self) -> None:
         try:
             await self.check()
+            self._calls.works()
         except AthensError as error:
             await self._http.close()
             raise ConfigError([f"{SETTING}: {error}{'; ' if error.detail else ''}{error.detail}"]) from None

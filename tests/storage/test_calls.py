@@ -93,6 +93,7 @@ class World:
             chance=lambda: chance,
             **more,
         )
+        self.calls.works()
 
     async def make(self) -> Request:
         self.made += 1
@@ -373,6 +374,15 @@ def test_an_outage_is_told_once_with_its_cause_and_its_end_once(logged: list[dic
     world.http.script = [answer(500)]
     world.run(world.small())
     assert len(told(logged, "error")) == 2
+
+
+def test_trouble_before_anything_has_worked_is_left_to_the_start(logged: list[dict[str, Any]]) -> None:
+    world = World(UpstreamUnreachable("the server can't be connected"))
+    world.calls = Calls(world.clock, world.http, "s3", limit=9.0)  # type: ignore[arg-type]
+    world.run(world.small())
+    world.http.script = [answer(200)]
+    world.run(world.small())
+    assert [event["log_format"] for event in logged if event["log_level"].name != "debug"] == []
 
 
 def test_what_succeeds_at_the_second_attempt_is_not_told(logged: list[dict[str, Any]]) -> None:
