@@ -258,7 +258,7 @@ class MongoStorage(Service):
             return
         upload = self._grid.upload(mv, zip)
         try:
-            await self._make_way(what, found)
+            await self._make_way(what, mv, found)
             await upload.run()
         except BaseException as error:
             await self._cleaned(mv, upload, error)
@@ -266,10 +266,17 @@ class MongoStorage(Service):
         document = {"_id": upload.id, "module": mv.path, "version": mv.version, "mod": mod, "info": info}
         await self._in_background(self._publish(what, mv, document, upload, found))
 
-    async def _make_way(self, what: str, found: Found) -> None:
-        """Take away the document of an incomplete version: with our file it would be a version of two halves."""
+    async def _make_way(self, what: str, mv: ModuleVersion, found: Found) -> None:
+        """
+        Take away what there is of an incomplete version: with our file its document would be a version of two halves,
+        and Athens takes a file of the same name for ours. It inserts its document before its file, so one without a
+        document is not on its way; one of ours may be.
+        """
         if found.document is not None:
             await self._modules.delete(what, {"_id": found.document["_id"]})
+        for file in await self._belonging(what, mv, found.files):
+            if file.owner is None:
+                await self._grid.remove(what, file.id)
 
     async def _publish(self, what: str, mv: ModuleVersion, document: Document, upload: Upload, found: Found) -> None:
         """Insert the document, unless somebody else's version is complete by now."""
@@ -283,7 +290,7 @@ class MongoStorage(Service):
                 if found.complete:
                     await upload.undo()
                     return
-                await self._make_way(what, found)
+                await self._make_way(what, mv, found)
             else:
                 raise StorageUnavailable(f"mongo storage: {what}: others write it at the same time", retry_after=10)
             if not await self._grid.files.first(what, {"_id": upload.id}, limit=1, projection={"_id": 1}):

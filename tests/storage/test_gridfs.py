@@ -206,11 +206,9 @@ async def test_a_save_sends_as_it_comes_and_pauses_what_is_too_fast(bucket: Any,
 @pytest_twisted.ensureDeferred
 async def test_one_of_many_saves_sends_less_at_once(bucket: Any, storage: Any) -> None:
     bodies = [HandZip(20 * CHUNK_SIZE) for _ in range(9)]
-    saves = [
-        running(storage.save(ModuleVersion("example.com/x", f"v1.0.{number}"), INFO, MOD, body))
-        for number, body in enumerate(bodies)
-    ]
-    for body in bodies:
+    saves = []
+    for number, body in enumerate(bodies):
+        saves.append(running(storage.save(ModuleVersion("example.com/x", f"v1.0.{number}"), INFO, MOD, body)))
         await body.started
     bodies[8].give(bytes(CHUNK_SIZE))
     await until(lambda: bucket.database.fs.chunks.count_documents({}) == 1)

@@ -369,6 +369,57 @@ async def test_a_save_that_is_cancelled_while_it_is_published_is_published(bucke
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_save_whose_file_is_deleted_before_it_is_over_fails_and_leaves_nothing(bucket: Any) -> None:
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+
+            def watch(command: Any) -> None:
+                if command.get("insert") == "modules":
+                    bucket.database.fs.files.delete_many({})
+
+            front.watch = watch
+            with pytest.raises(StorageUnavailable, match="deleted at the same time"):
+                await save(storage)
+            await until(lambda: bucket.database.fs.chunks.count_documents({}) == 0)
+            assert bucket.database.modules.count_documents({}) == 0
+            front.watch = lambda command: None
+            await save(storage)
+            assert await storage.exists(MV)
+    finally:
+        await front.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_save_that_never_has_its_turn_fails_and_leaves_nothing(bucket: Any) -> None:
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+            front.watch = lambda command: command.get("insert") == "modules" and athens(bucket, MV, None)
+            with pytest.raises(StorageUnavailable, match="others write it at the same time"):
+                await save(storage)
+            await until(lambda: bucket.database.fs.files.count_documents({}) == 0)
+            assert bucket.database.fs.chunks.count_documents({}) == 0
+    finally:
+        await front.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_to_delete_takes_no_file_that_somebody_is_saving(bucket: Any, storage: Any) -> None:
+    metadata = {"module": MV.path, "version": MV.version}
+    fresh = bucket.files().put(b"zip", filename=NAME, metadata=metadata)
+    old = bson.ObjectId.from_datetime(datetime.now(UTC) - timedelta(hours=2))
+    bucket.files().put(b"zip", _id=old, filename=NAME, metadata=metadata)
+    await storage.delete(MV)
+    with pytest.raises(NotFound):
+        await storage.delete(MV)
+    assert [file["_id"] for file in bucket.database.fs.files.find()] == [fresh]
+    athens(bucket, MV, None)  # now it is the file of a version
+    await storage.delete(MV)
+    assert bucket.database.fs.files.count_documents({}) == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_many_saves_at_once_hold_little(bucket: Any, storage: Any) -> None:
     """With everything given and nothing taken, a save holds its part and no more."""
     bodies = [HandZip(30 << 20) for _ in range(20)]

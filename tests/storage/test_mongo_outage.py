@@ -163,7 +163,8 @@ async def test_what_the_server_refuses_is_told(bucket: Any, front: MongoFront, l
 async def test_files_that_an_old_save_has_left_do_not_fail_the_new_one(
     bucket: Any, front: MongoFront, logged: Any
 ) -> None:
-    bucket.files().put(b"old", filename="github.com_BurntSushi_toml_v1.4.0.zip")
+    metadata = {"module": MV.path, "version": MV.version}
+    bucket.files().put(b"old", filename="github.com_BurntSushi_toml_v1.4.0.zip", metadata=metadata)
     async with opened(url(front), bucket.name) as storage:
         front.answers.append(("delete", {"ok": 0.0, "code": 8000, "errmsg": "no"}))
         await save(storage)
