@@ -60,8 +60,8 @@ def _check_element(element: str, whole: str, longest: int = LONGEST_NAME) -> Non
 
 
 def check_files(mv: ModuleVersion, info: bytes, mod: bytes) -> None:
-    """Raise L{BadUpstream} if no version can have these. An empty C{.info} is what a torn save of Athens leaves."""
-    if not 0 < len(info) <= INFO_LIMIT or len(mod) > MOD_LIMIT:
+    """Raise L{BadUpstream} if no version can have these. Empty ones are what a torn save of Athens leaves."""
+    if not 0 < len(info) <= INFO_LIMIT or not 0 < len(mod) <= MOD_LIMIT:
         raise BadUpstream(f"{mv} has {len(info)} bytes of .info and {len(mod)} bytes of go.mod")
 
 

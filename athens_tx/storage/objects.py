@@ -133,7 +133,7 @@ class ObjectStorage(Service):
             data = await self._objects.get(self._layout.files(mv)[index], limit)
         except NotFound:
             raise NotFound(f"{mv} is not stored") from None
-        if index == INFO and not data:
+        if not data:
             raise NotFound(f"{mv} is not stored")
         return data
 

@@ -183,7 +183,9 @@ async def test_large_small_files_and_an_empty_zip_are_kept(storage: Any) -> None
     assert await storage.exists(TOML)
 
 
-@pytest.mark.parametrize(("info", "mod"), [(b"", MOD), (b"i" * ((1 << 20) + 1), MOD), (INFO, b"m" * ((16 << 20) + 1))])
+@pytest.mark.parametrize(
+    ("info", "mod"), [(b"", MOD), (INFO, b""), (b"i" * ((1 << 20) + 1), MOD), (INFO, b"m" * ((16 << 20) + 1))]
+)
 @pytest_twisted.ensureDeferred
 async def test_small_files_that_no_version_has_are_refused(storage: Any, info: bytes, mod: bytes) -> None:
     body = HandZip(10)
