@@ -229,7 +229,7 @@ class MongoStorage(Service):
         """See L{IFindsIncomplete.incomplete}; Athens' files without a document do not tell whose they are."""
         found: set[ModuleVersion] = set()
         async for page in self._modules.pages("incomplete", {}, projection={**NAMES_ONLY, "info": 1, "mod": 1}):
-            good = [one for one in page if one.get("info") and isinstance(one.get("mod"), bytes)]
+            good = [one for one in page if all(one.get(name) and isinstance(one[name], bytes) for name in FILES)]
             complete = set(await self._complete("incomplete", good))
             found.update(mv for mv in map(version_of, page) if mv is not None and mv not in complete)
         found.update(await Sweeper(self._reactor, self._modules, self._grid, 0, self._wall).files_alone())

@@ -240,6 +240,18 @@ async def test_what_is_no_version_is_passed_over(bucket: Any, storage: Any, logg
         await storage.exists(spoilt)
 
 
+@pytest.mark.parametrize("empty", ["info", "mod"])
+@pytest_twisted.ensureDeferred
+async def test_an_empty_file_is_none(bucket: Any, storage: Any, empty: str) -> None:
+    athens(bucket, MV, **{empty: b""})
+    assert not await storage.exists(MV)
+    assert list(await storage.list(MV.path)) == []
+    assert await storage.catalog("", 5) == ([], "")
+    assert list(await storage.incomplete()) == [MV]
+    await save(storage)
+    assert (await storage.info(MV), await storage.mod(MV)) == (INFO, MOD)
+
+
 @pytest_twisted.ensureDeferred
 async def test_two_documents_of_one_version_are_one_version(bucket: Any) -> None:
     for _ in range(2):
@@ -324,6 +336,34 @@ async def test_one_round_trip_is_enough(bucket: Any) -> None:
 
 
 # --- Saving and others at the same time ---
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_version_that_is_saved_between_two_queries_is_seen_whole(bucket: Any) -> None:
+    """The file was looked for before it was there, and the document after."""
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+            await save(storage)
+            rival = {
+                "_id": bson.ObjectId(),
+                "length": 3,
+                "chunkSize": 3,
+                "uploadDate": datetime.now(),
+                "filename": NAME,
+            }
+            for others in ([], [rival], [{**rival, "metadata": {"module": MV.path, "version": MV.version}}]):
+                left = [{"ok": 1.0, "cursor": {"id": 0, "ns": "", "firstBatch": others}}]
+
+                def watch(command: Any, left: Any = left) -> None:
+                    if left and command.get("find") == "fs.files":
+                        front.answers.append(("find", left.pop()))
+
+                front.watch = watch
+                assert await whole(await storage.zip(MV)) == ZIP
+                assert not left
+    finally:
+        await front.stop()
 
 
 @pytest_twisted.ensureDeferred

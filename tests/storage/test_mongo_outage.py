@@ -235,6 +235,16 @@ async def test_a_black_hole_is_left_at_the_limit(bucket: Any, proxy: FaultProxy,
 
 
 @pytest_twisted.ensureDeferred
+async def test_no_connection_is_trusted_after_a_silence(bucket: Any, proxy: FaultProxy) -> None:
+    async with opened(url(proxy), bucket.name, limit=0.5) as storage:
+        await gatherResults([running(storage.exists(MV)) for _ in range(5)])
+        assert len(storage._opened.pool._idle) > 3
+        proxy.frozen = True
+        await fails(storage.check(), 0.5)
+        assert storage._opened.pool._open == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_save_into_a_black_hole_fails_at_the_limit_and_is_cleaned_up_later(
     bucket: Any, proxy: FaultProxy, logged: Any
 ) -> None:
