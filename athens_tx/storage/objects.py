@@ -208,7 +208,9 @@ class ObjectStorage(Service):
         groups = Groups(self._layout, cursor)
         found: list[ModuleVersion] = []
         while True:
-            page = await self._objects.page("", cursor, min(self._objects.largest_page, 3 * limit + 3))
+            # One more version than is wanted, behind two files of the last one, and what shows that it is at its end.
+            size = 3 * (limit - len(found)) + 6
+            page = await self._objects.page("", cursor, min(self._objects.largest_page, size))
             for stored in page.objects:
                 groups.add(stored)
             if not page.cursor:
