@@ -54,6 +54,10 @@ class AnswerCut(UpstreamUnreachable):
     """The connection broke after it was made: asking again may well help."""
 
 
+class ClientClosed(UpstreamUnreachable):
+    """The client was closed: nothing is asked any more."""
+
+
 class BodyTooLong(BadUpstream):
     """The body has more bytes than we take: asking again does not help."""
 
@@ -295,7 +299,7 @@ class HttpClient:
             if expired:
                 raise FetchTimeout(f"no complete answer within {seconds:g} s", detail=masked(url)) from None
             if self._closed:
-                raise UpstreamUnreachable("the program is stopping", detail=masked(url)) from None
+                raise ClientClosed("the program is stopping", detail=masked(url)) from None
             raise _translated(error, url) from None
         finally:
             self._running.discard(running)

@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from athens_tx.errors import AthensError, BadUpstream, ConfigError, FetchFailed, FetchTimeout, UpstreamUnreachable
 from athens_tx.http_body import Body, Kept
-from athens_tx.http_client import AnswerCut, BodyTooLong, HttpClient, masked
+from athens_tx.http_client import AnswerCut, BodyTooLong, ClientClosed, HttpClient, masked
 
 
 class Pages(Resource):
@@ -239,8 +239,8 @@ async def test_closing_ends_what_is_running(bench: Bench, pages: Pages) -> None:
     url, client = f"http://127.0.0.1:{bench.site(pages)}/", bench.client()
     running = Deferred.fromCoroutine(client.get_bytes(url, limit=1, timeout=5))
     await client.close()
-    assert "stopping" in str(await refused(running, UpstreamUnreachable))
-    assert "stopping" in str(await refused(client.get_bytes(url, limit=1, timeout=5), UpstreamUnreachable))
+    assert "stopping" in str(await refused(running, ClientClosed))
+    assert "stopping" in str(await refused(client.get_bytes(url, limit=1, timeout=5), ClientClosed))
 
 
 @pytest_twisted.ensureDeferred

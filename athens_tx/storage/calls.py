@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 
 from athens_tx.errors import AthensError, BadUpstream, FetchTimeout, StorageUnavailable, UpstreamUnreachable
-from athens_tx.http_client import BodyTooLong, HttpClient, OpenResponse, Response
+from athens_tx.http_client import BodyTooLong, ClientClosed, HttpClient, OpenResponse, Response
 
 T = TypeVar("T", Response, OpenResponse)
 U = TypeVar("U")
@@ -192,6 +192,8 @@ class Calls:
 
     def _pause(self, trouble: Exception, pause: float) -> float | None:
         """@return: how long to wait before the next attempt; C{None} where none would help."""
+        if isinstance(trouble, ClientClosed):
+            return None
         wait = min(LONGEST_PAUSE, pause) * (0.5 + 0.5 * self._chance())
         if isinstance(trouble, _Unexpected):
             if not trouble.passing:
@@ -216,7 +218,8 @@ class Calls:
             error = StorageUnavailable(
                 f"{self.name} storage: {what}: {trouble}", detail=trouble.detail, retry_after=trouble.retry_after or 10
             )
-        self.fails(error)
+        if not isinstance(trouble, ClientClosed):
+            self.fails(error)
         return error
 
     def fails(self, error: StorageUnavailable) -> None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -37,7 +38,11 @@ _MINIO_MARKER = "[minio_cache:v2,return:]"
 
 #: Seconds for the start.
 START_LIMIT = 25.0
+#: Seconds for which the end waits for uploads to be given up.
+CLOSING = 5.0
 
+#: What servers say of wrong credentials; the last one is versitygw's.
+_BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "XAdminUserNotFound")
 _CONFLICT = 412
 _UNKNOWN_CONDITION = 501
 
@@ -99,7 +104,7 @@ class S3Objects:
         if region and not self._region:
             self._region = signer.region = region
             response = await self._first_look()
-        if response.status == 404 and self._make:
+        if _is_no_bucket(response) and self._make:
             await self._make_bucket()
             response = await self._first_look()
         if response.status != 200:
@@ -124,21 +129,21 @@ class S3Objects:
     def _refusal(self, response: Response) -> str:
         code, said = s3_xml.error_code(response.body)
         region = self._other_region(response)
-        if response.status == 404:
+        text = f"{self._table}: the server answers {response.status} {code or 'without a reason'}"
+        if code in _BAD_KEYS:
+            return f"{text}: look at Key, Secret and Token"
+        if _is_no_bucket(response):
             return f"{self._table}.Bucket: there is no such bucket; make it, or name another"
         if region:
             return f"{self._table}.Region: the bucket is in {region}"
-        text = f"{self._table}: the server answers {response.status} {code or 'without a reason'}"
-        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"):
-            return f"{text}: look at Key, Secret and Token"
         if response.status == 403:
             return f"{text}: the credentials must be allowed to list, read, write and delete in Bucket"
         return ": ".join(filter(None, (text, said, "look at Endpoint, Region and Bucket")))
 
     async def close(self) -> None:
         """See L{IObjects.close}."""
-        for aborting in list(self._aborting):
-            await aborting
+        with suppress(DeferredTimeout):
+            await DeferredList(list(self._aborting)).addTimeout(CLOSING, self._calls.reactor)
         await self._calls.http.close()
 
     # -- reading
@@ -360,6 +365,10 @@ class S3Objects:
         """See L{IObjects.sweep}."""
         await s3_sweep.leftovers(self, self._bucket, self._layout, age)
         await s3_sweep.uploads(self._bucket, self._layout, age)
+
+
+def _is_no_bucket(response: Response) -> bool:
+    return response.status == 404 and s3_xml.error_code(response.body)[0] in ("NoSuchBucket", "")
 
 
 def _in_spite_of_200(response: Response) -> bool:
