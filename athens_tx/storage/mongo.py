@@ -180,7 +180,7 @@ class MongoStorage(Service):
         check_path(path)
         what = f"listing {path}"
         documents = await self._modules.find(what, {"module": path, **FILES}, projection=NAMES_ONLY)
-        wanted = [one for one in documents if isinstance(one["version"], str) and is_listed(one["version"])]
+        wanted = [one for one in documents if (mv := version_of(one)) is not None and is_listed(mv.version)]
         return sorted({mv.version for mv in await self._complete(what, wanted)})
 
     async def info(self, mv: ModuleVersion) -> bytes:
@@ -250,6 +250,8 @@ class MongoStorage(Service):
             if len(info) + len(mod) > _DOCUMENT:
                 raise BadUpstream(f"{mv} has {len(info) + len(mod)} bytes of .info and go.mod: more than MongoDB takes")
             found = await self._look(what, mv)
+            if not found.complete:
+                await self._make_way(what, mv, found)
         except BaseException:
             zip.stopProducing()
             raise
@@ -258,7 +260,6 @@ class MongoStorage(Service):
             return
         upload = self._grid.upload(mv, zip)
         try:
-            await self._make_way(what, mv, found)
             await upload.run()
         except BaseException as error:
             await self._cleaned(mv, upload, error)

@@ -224,6 +224,9 @@ async def test_what_is_no_version_is_passed_over(bucket: Any, storage: Any, logg
     for document in (
         {"module": 5, "version": "v1.0.0", **good},
         {"module": MV.path, "version": 7, **good},
+        {"module": MV.path, **good},
+        {"module": [MV.path], "version": "v1.8.0", **good},
+        {"version": "v1.0.0", **good},
         {"module": "../x", "version": "v1.0.0", **good},
         {"module": MV.path, "version": "v1.0.1", "mod": "text", "info": b"info"},
         {"other": "document"},
@@ -391,6 +394,26 @@ async def test_a_save_takes_the_place_of_a_document_that_athens_leaves_meanwhile
     await saving
     assert await storage.info(MV) == INFO
     assert await whole(await storage.zip(MV)) == b"our"
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_zip_is_stopped_where_the_way_can_not_be_cleared_for_it(bucket: Any, cancelled: bool) -> None:
+    athens(bucket, MV, None)
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+            body = HandZip(3)
+            saving = running(storage.save(MV, INFO, MOD, body))
+            if cancelled:
+                front.watch = lambda command: command.get("delete") == "modules" and saving.cancel()
+            else:
+                front.answers.append(("delete", {"ok": 0.0, "code": 13, "codeName": "Unauthorized", "errmsg": "no"}))
+            with pytest.raises(CancelledError if cancelled else StorageUnavailable):
+                await saving
+            assert (body.started.called, body.stopped) == (False, True)
+    finally:
+        await front.stop()
 
 
 @pytest_twisted.ensureDeferred
