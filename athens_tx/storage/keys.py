@@ -37,8 +37,8 @@ class Layout(Protocol):
     def group(self, mv: ModuleVersion) -> str:
         """@return: what the keys of a version, and few others, begin with."""
 
-    def module(self, path: str) -> str:
-        """@return: what the keys of all versions of a module begin with."""
+    def listed(self, path: str) -> str:
+        """@return: what the keys of all versions of a module begin with that a list shows, and few others."""
 
     def place(self, key: str) -> tuple[ModuleVersion, int] | None:
         """@return: whose file this is, and which one; C{None} if it is none."""
@@ -69,9 +69,9 @@ class ByVersion:
         """@return: see L{Layout.group}."""
         return f"{mv.path}/@v/{mv.version}."
 
-    def module(self, path: str) -> str:
-        """@return: see L{Layout.module}."""
-        return f"{path}/@v/"
+    def listed(self, path: str) -> str:
+        """@return: see L{Layout.listed}."""
+        return f"{path}/@v/v"
 
     def place(self, key: str) -> tuple[ModuleVersion, int] | None:
         """@return: see L{Layout.place}."""
@@ -111,9 +111,9 @@ class ByFolder:
         """@return: see L{Layout.group}."""
         return f"{mv.path}/{mv.version}/"
 
-    def module(self, path: str) -> str:
-        """@return: see L{Layout.module}."""
-        return f"{path}/"
+    def listed(self, path: str) -> str:
+        """@return: see L{Layout.listed}: not all that is below C{path}, which may be half of the bucket."""
+        return f"{path}/v"
 
     def place(self, key: str) -> tuple[ModuleVersion, int] | None:
         """@return: see L{Layout.place}."""
@@ -169,6 +169,10 @@ class Group:
     files: dict[int, StoredObject]
     uncertain: bool = False
     closed: bool = False
+
+    def tag(self, index: int) -> str:
+        """@return: the tag of a file; empty if it is not there."""
+        return self.files[index].tag if index in self.files else ""
 
     @property
     def complete(self) -> bool:

@@ -90,9 +90,10 @@ class Bucket:
         finally:
             parts.stop()
         await self._call(f"upload {key}")
+        data = b"".join(map(bytes, part.pieces))
         if self.tag(key) != replacing:
-            return False
-        self.lay(key, b"".join(map(bytes, part.pieces)))
+            return self.objects.get(key) == data
+        self.lay(key, data)
         return True
 
     async def remove(self, key: str, tag: str = "") -> bool:

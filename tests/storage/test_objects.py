@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
@@ -76,6 +76,8 @@ _stored = st.sets(
 _FOREIGN = ("lease/g/a@v1.0.0", "parts/g/a/v1.0.0/0", "g/a.info", "a.info", "zz", "g/a/@v/list", "g/a/v1.0.0/x.info")
 
 
+@example((ByFolder(), True), {("g/a", "v1", 7), ("g/a/v1", "v1.0.0", 7)}, 1, 1)
+@example((ByVersion(), False), {("g/a", "v1.0.0-a", 7), ("g/a", "v1.0.0-a.k", 7)}, 1, 9)
 @given(
     st.sampled_from([(ByVersion(), True), (ByFolder(), True), (ByVersion(), False)]),
     _stored,
@@ -154,11 +156,11 @@ def test_to_look_at_a_version_among_a_thousand_others_that_begin_like_it() -> No
 def test_a_save_writes_the_info_last() -> None:
     storage, bucket, _ = made()
     _case.successResultOf(save(storage))
-    assert bucket.calls == [f"page {INFO_KEY[:-4]}", f"upload {ZIP_KEY}", f"put {MOD_KEY}", f"put {INFO_KEY}"]
+    assert bucket.calls == [f"page {INFO_KEY[:-4]}", f"upload {ZIP_KEY}", f"upload {MOD_KEY}", f"upload {INFO_KEY}"]
     assert files(bucket) == WHOLE
 
 
-@pytest.mark.parametrize("at", ["page", "upload", f"put {MOD_KEY}", f"put {INFO_KEY}"])
+@pytest.mark.parametrize("at", ["page", f"upload {ZIP_KEY}", f"upload {MOD_KEY}", f"upload {INFO_KEY}"])
 def test_a_save_that_fails_anywhere_shows_nothing_and_the_next_one_succeeds(at: str) -> None:
     storage, bucket, clock = made()
     bucket.trouble = broken(at)
@@ -212,6 +214,65 @@ def test_a_save_waits_for_the_one_of_somebody_else_while_that_goes_on() -> None:
     _case.successResultOf(waiting)
     assert files(bucket) == WHOLE
     assert not [call for call in bucket.calls if not call.startswith("page")]
+
+
+@pytest.mark.parametrize("at", [MOD_KEY, INFO_KEY])
+def test_who_stalls_so_long_that_another_takes_over_mixes_nothing(at: str) -> None:
+    slow, bucket, clock = made()
+    quick = ObjectStorage(clock, bucket, ByVersion())
+    stalled: Deferred[None] = Deferred()
+    bucket.trouble = lambda call: stalled if call == f"upload {at}" else None
+    slowly = save(slow, "slow")
+    bucket.trouble = lambda call: None
+    quickly = save(quick)
+    clock.pump([0.1] * 40)
+    _case.successResultOf(quickly)
+    assert files(bucket) == WHOLE
+    stalled.callback(None)
+    clock.pump([0.1] * 40)
+    _case.successResultOf(slowly)
+    assert files(bucket) == WHOLE
+
+
+def test_athens_is_given_time_for_a_zip_whose_info_is_there_already() -> None:
+    storage, bucket, clock = made()
+    bucket.lay(INFO_KEY, b"info mine")
+    bucket.lay(MOD_KEY, b"mod mine")
+    waiting = save(storage, "late")
+    clock.pump([0.1] * 500)
+    _case.assertNoResult(waiting)
+    assert not [call for call in bucket.calls if not call.startswith("page")]
+    bucket.lay(ZIP_KEY, b"zip mine")
+    clock.advance(0.1)
+    _case.successResultOf(waiting)
+    assert files(bucket) == WHOLE
+
+
+def test_a_delete_leaves_what_was_saved_meanwhile() -> None:
+    storage, bucket, _ = made()
+    _case.successResultOf(save(storage, "old"))
+
+    def somebody_saves(call: str) -> None:
+        if call == f"remove {MOD_KEY}":
+            for key, data in zip(KEYS, WHOLE, strict=True):
+                bucket.lay(key, data)
+
+    bucket.trouble = somebody_saves
+    run(storage.delete(ONE))
+    assert files(bucket) == WHOLE
+
+
+def test_a_store_that_does_not_know_its_own_cursor_is_no_fault_of_a_client() -> None:
+    storage, bucket, _ = made(Bucket(largest_page=1))
+    _case.successResultOf(save(storage))
+
+    def refuse(call: str) -> None:
+        if bucket.calls.count(call) == 2:
+            raise InvalidRequest("no such token")
+
+    bucket.trouble = refuse
+    with pytest.raises(StorageUnavailable):
+        run(storage.list(ONE.path))
 
 
 def test_the_slower_one_of_two_waits_for_the_faster_one_and_tells_if_that_gives_up() -> None:
@@ -310,7 +371,7 @@ def test_stopping_waits_for_an_upload_that_can_not_be_stopped_any_more() -> None
 def test_once_the_zip_is_there_whoever_gives_up_the_version_is_completed(at: str) -> None:
     storage, bucket, _ = made()
     go_on: Deferred[None] = Deferred()
-    bucket.trouble = lambda call: go_on if call == f"put {at}" else None
+    bucket.trouble = lambda call: go_on if call == f"upload {at}" else None
     saving = save(storage)
     saving.cancel()
     _case.failureResultOf(saving, CancelledError)
@@ -324,7 +385,7 @@ def test_once_the_zip_is_there_whoever_gives_up_the_version_is_completed(at: str
 def test_completing_a_version_for_somebody_who_left_may_fail() -> None:
     storage, bucket, _ = made()
     go_on: Deferred[None] = Deferred()
-    bucket.trouble = lambda call: go_on if call.startswith("put") else None
+    bucket.trouble = lambda call: go_on if call == f"upload {MOD_KEY}" else None
     saving = save(storage)
     saving.cancel()
     _case.failureResultOf(saving, CancelledError)
@@ -429,13 +490,13 @@ def test_a_delete_takes_the_info_first() -> None:
 
 def test_the_end_does_not_wait_for_ever_for_what_is_nearly_written() -> None:
     storage, bucket, clock = made()
-    bucket.trouble = lambda call: Deferred() if call.startswith("put") else None
+    bucket.trouble = lambda call: Deferred() if call == f"upload {MOD_KEY}" else None
     saving = save(storage)
     saving.cancel()
     _case.failureResultOf(saving, CancelledError)
     stopped = storage.stopService()
-    clock.advance(9)
+    clock.advance(4.9)
     _case.assertNoResult(stopped)
-    clock.advance(1)
+    clock.advance(0.1)
     _case.successResultOf(stopped)
     assert bucket.calls[-1] == "close"
