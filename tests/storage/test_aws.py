@@ -287,8 +287,7 @@ async def test_the_chain_looks_again_where_there_was_nothing(tmp_path: Path) -> 
     load = from_chain(reactor, Session())
     assert await load() is None
     (tmp_path / "credentials").write_text("[default]\naws_access_key_id = key\naws_secret_access_key = secret\n")
-    found = await from_chain(reactor, Session())()
-    assert found == Keys("key", "secret")
+    assert await load() == Keys("key", "secret")
 
 
 @pytest_twisted.ensureDeferred

@@ -265,6 +265,7 @@ async def test_the_end_of_the_storage_waits_for_no_server(
     begun = time.monotonic()
     await storage.stopService()
     assert time.monotonic() - begun < 2
+    assert reading.called  # nothing is asked again
     with pytest.raises(StorageUnavailable):
         await reading
     assert told(logged, "is in trouble") == 0
