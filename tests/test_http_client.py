@@ -562,3 +562,12 @@ async def test_headers_without_end_are_given_up(bench: Bench, piece: bytes) -> N
     port = bench.serve(Factory.forProtocol(type("E", (Endless,), {"piece": piece})))
     with pytest.raises(BadUpstream, match="headers of the answer have more than"):
         await bench.client().get_bytes(f"http://127.0.0.1:{port}/", limit=10, timeout=30)
+
+
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_given_up_spoils_no_connection_for_the_next_request(bench: Bench, pages: Pages) -> None:
+    client, url = bench.client(), f"http://127.0.0.1:{bench.site(pages)}/"
+    for _ in range(20):
+        (await client.open("GET", url)).abort()
+        # Nobody asks again for a POST whose connection is lost.
+        assert (await client.request("POST", url, data=b"saved", timeout=5)).body == b"hello"

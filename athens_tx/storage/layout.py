@@ -49,7 +49,8 @@ def check_names(mv: ModuleVersion) -> None:
 
 
 def _check_element(element: str, whole: str, longest: int = LONGEST_NAME) -> None:
-    if not element or element[0] == "." or "\0" in element or "\\" in element:
+    # What can't be printed (control characters, those that turn the line around) would forge lines of a listing.
+    if not element or element[0] == "." or not element.isprintable() or "\\" in element:
         raise InvalidModule(f"not a name that can be stored: {whole!r}")
     try:
         size = len(element) if element.isascii() else len(element.encode())

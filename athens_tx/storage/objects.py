@@ -44,6 +44,8 @@ PAGE = 1000
 ABANDONED = 24 * 3600.0
 #: A partial version that is older, in seconds, is not one that somebody is saving at this moment.
 FRESH = 60.0
+#: Pages without an object, one after the other, after which a listing is taken for one without an end.
+_EMPTY_PAGES = 1000
 #: Seconds for which the end waits for what is nearly written.
 _CLOSING = 5.0
 #: Seconds between two looks for what unfinished uploads have left.
@@ -81,6 +83,7 @@ class ObjectStorage(Service):
         self._objects = objects
         self._layout = layout
         self._patience = patience
+        self._empty = 0
         self._connecting: Deferred[None] | None = None
         self._sweeping: Deferred[None] | None = None
         self._finishing: list[Deferred[bool]] = []
@@ -188,9 +191,18 @@ class ObjectStorage(Service):
     async def _page(self, prefix: str, cursor: str, limit: int) -> ObjectPage:
         """As L{IObjects.page}, for a cursor that no client has given."""
         try:
-            return await self._objects.page(prefix, cursor, limit)
+            return self._forward(cursor, await self._objects.page(prefix, cursor, limit))
         except InvalidRequest as error:
             raise StorageUnavailable(f"the store does not go on with its own listing: {error}") from error
+
+    def _forward(self, cursor: str, page: ObjectPage) -> ObjectPage:
+        """@return: C{page}, if it leads on from C{cursor}: nobody is to walk in circles for ever."""
+        back = page.cursor == cursor or (self._objects.keyed and page.cursor.encode() < cursor.encode())
+        self._empty = 0 if page.objects else self._empty + 1
+        if page.cursor and (back or self._empty > _EMPTY_PAGES):
+            self._empty = 0
+            raise StorageUnavailable("the listing of the store goes round in circles", retry_after=60)
+        return page
 
     # -- listing
 
@@ -253,7 +265,10 @@ class ObjectStorage(Service):
         most = min(self._objects.largest_page, 3 * limit)
         size, given = most, token
         while True:
-            page = await (self._objects.page if token == given else self._page)("", token, size)
+            if token == given:
+                page = self._forward(token, await self._objects.page("", token, size))
+            else:
+                page = await self._page("", token, size)
             groups, infos = Groups(self._layout), []
             found: list[ModuleVersion] = []
             for index, stored in enumerate(page.objects):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
@@ -14,7 +15,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from athens_tx.errors import BadUpstream, ConfigError, InvalidRequest, NotFound, StorageUnavailable
-from athens_tx.interfaces import ILinks
+from athens_tx.interfaces import ILinks, ObjectPage, StoredObject
 from athens_tx.module.version import ModuleVersion as MV
 from athens_tx.storage.body import BytesZip, MemorySink
 from athens_tx.storage.calls import to_the_end
@@ -273,6 +274,26 @@ def test_a_store_that_does_not_know_its_own_cursor_is_no_fault_of_a_client() -> 
     bucket.trouble = refuse
     with pytest.raises(StorageUnavailable):
         run(storage.list(ONE.path))
+
+
+@pytest.mark.parametrize("keyed", [True, False])
+def test_no_listing_goes_on_for_ever(keyed: bool) -> None:
+    storage, bucket, _ = made(Bucket(keyed=keyed))
+    page = StoredObject("g/a/@v/v1.0.0.info", "tag", 1, 0.0)
+    token = "g/a/@v/v1.0.0.info"
+    for pages in (
+        [ObjectPage([page], token)],
+        [ObjectPage([], token if not keyed else f"{token}{number}") for number in range(2)],
+    ):
+        asked = itertools.count()
+
+        async def stuck(prefix: str, cursor: str, limit: int, pages: Any = pages, asked: Any = asked) -> ObjectPage:
+            return pages[next(asked) % len(pages)]
+
+        bucket.page = stuck  # type: ignore[method-assign]
+        for walk in (storage.list("g/a"), storage.exists(MV("g/a", "v1.0.0")), storage.catalog("", 10)):
+            with pytest.raises(StorageUnavailable, match="circles"):
+                run(walk)
 
 
 def test_the_slower_one_of_two_waits_for_the_faster_one_and_tells_if_that_gives_up() -> None:
