@@ -73,18 +73,17 @@ def from_endpoint(http: HttpClient, url: str, environ: Mapping[str, str]) -> Loa
     return load
 
 
-def from_chain(reactor: Any, session: Session) -> Load:
-    """@return: keys from where AWS programs look: environment, profiles and files, container, instance."""
-    found: list[Any] = []
+def from_chain(reactor: Any) -> Load:
+    """
+    @return: keys from where AWS programs look: environment, profiles and files, container, instance; looked for anew
+        each time, because a session of botocore reads a file once and keeps what it found.
+    """
 
     def look() -> Keys | None:
-        if not found:
-            found.append(session.get_credentials())
-        credentials = found[0]
+        credentials = Session().get_credentials()
         if credentials is None:
-            found.clear()
             return None
-        frozen = credentials.get_frozen_credentials()  # asks for new ones when the old ones are about to end
+        frozen = credentials.get_frozen_credentials()
         ends = getattr(credentials, "_expiry_time", None)  # botocore has no public name for it
         return Keys(frozen.access_key, frozen.secret_key, frozen.token or "", ends)
 
@@ -144,6 +143,19 @@ class Signer:
         request.context["sha256"] = sha256
         _Signature(keys.botocore(), "s3", self.region).add_auth(request)
         return {name: str(value) for name, value in request.headers.items()}
+
+    def refused(self, sent: Mapping[str, str]) -> bool:
+        """
+        The keys that C{sent} was signed with are not good any more: forget them, unless others have taken their place.
+
+        @return: whether L{headers} may give something better.
+        """
+
+        def used(keys: Keys) -> bool:
+            token = sent.get("X-Amz-Security-Token", "")
+            return f"Credential={keys.access}/" in sent.get("Authorization", "") and token == keys.token
+
+        return self._credentials.forget(used)
 
     async def link(self, url: str) -> str:
         """@return: C{url} with a signature for GET in its query."""

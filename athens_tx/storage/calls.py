@@ -20,6 +20,7 @@ from twisted.web.iweb import IBodyProducer
 
 from athens_tx.errors import AthensError, BadUpstream, FetchTimeout, StorageUnavailable, UpstreamUnreachable
 from athens_tx.http_client import BodyTooLong, ClientClosed, HttpClient, OpenResponse, Response
+from athens_tx.storage.health import Health
 
 T = TypeVar("T", Response, OpenResponse)
 U = TypeVar("U")
@@ -31,8 +32,14 @@ PASSING = frozenset((408, 429, 500, 502, 503, 504))
 #: Seconds between two attempts: at most twice as many each time, up to the last.
 FIRST_PAUSE = 0.2
 LONGEST_PAUSE = 5.0
+#: How often it is after an attempt that took all its time.
+AFTER_TIMEOUT = 1
 #: Seconds for one attempt of a small call, and for the headers of a large answer.
-ATTEMPT_LIMIT = 30.0
+ATTEMPT_LIMIT = 20.0
+#: The same for the one attempt that there is while the store is in trouble.
+TROUBLE_LIMIT = 10.0
+#: Answers that may mean that the credentials are not good any more.
+REFUSALS = frozenset((400, 401, 403))
 #: Bytes a second of a body that is sent in one attempt, on top of that.
 SLOWEST = 64 * 1024
 #: Seconds without a byte of a body.
@@ -56,9 +63,11 @@ Make = Callable[[], Awaitable[Request]]
 
 class Calls:
     """
-    The requests of one store.
+    The requests of one store. All of them can be made twice: they read, write what is named by its bytes or under a
+    condition, or remove.
 
     @ivar reactor: provides C{IReactorTime}.
+    @ivar health: of the store.
     """
 
     log = Logger()
@@ -71,14 +80,17 @@ class Calls:
         *,
         limit: float,
         describe: Callable[[Response], str] = lambda response: "",
-        renew: Callable[[Request], bool] = lambda request: False,
+        renew: Callable[[Request, Response], bool] = lambda request, response: False,
         chance: Callable[[], float] = random.random,
+        health: Health | None = None,
     ) -> None:
         """
         @param name: of the backend, for messages.
         @param limit: seconds for a call with all its attempts.
         @param describe: what an answer that tells of trouble says of it, in few words, and what to check; for the log.
-        @param renew: told of a request that was refused with 401; whether it may help to make it anew, once.
+        @param renew: told of a request that was refused with 400, 401 or 403, and how; whether it may help to make it
+            anew, once.
+        @param health: of the store, where others ask it too.
         """
         self.reactor = reactor
         self.name = name
@@ -87,7 +99,7 @@ class Calls:
         self._describe = describe
         self._renew = renew
         self._chance = chance
-        self._in_trouble: bool | None = None  # not known before the first answer: until then, who starts it tells
+        self.health = health or Health(reactor, name)
 
     async def small(
         self,
@@ -96,7 +108,6 @@ class Calls:
         *,
         expect: Collection[int],
         limit: int = 1 << 20,
-        safe: bool = True,
         patient: bool = False,
         failed: Callable[[Response], bool] = lambda response: False,
     ) -> Response:
@@ -106,7 +117,6 @@ class Calls:
         @param what: the operation and the key, for messages.
         @param expect: the statuses that the caller wants to see.
         @param limit: the most bytes of the answer.
-        @param safe: whether it may be tried again though the store may have done it already.
         @param patient: the store may need long for it: one attempt may take all the time there is.
         @param failed: whether an answer with one of these statuses tells of trouble all the same, that may pass.
         @raise StorageUnavailable: any other status, or no answer.
@@ -123,30 +133,32 @@ class Calls:
                 raise _Unexpected(answer, passing=True)
             return answer
 
-        seconds = self._limit if patient else ATTEMPT_LIMIT
-        return await self._tried(what, make, attempt, ATTEMPTS if safe else 1, seconds)
+        return await self._tried(what, make, attempt, self._limit if patient else None)
 
     async def open(self, what: str, make: Make, *, expect: Collection[int]) -> OpenResponse:
         """Ask for an answer whose body is taken as a stream; as L{small} otherwise."""
 
         async def attempt(request: Request, seconds: float) -> OpenResponse:
             url, headers = request.url, request.headers
+            end = self.reactor.seconds() + seconds
             answer = await self.http.open(request.method, url, headers=headers, data=request.data, timeout=seconds)
             if answer.status in expect:
                 return answer
-            body = await self._within(seconds, answer.read(limit=1 << 20, idle=seconds))
+            body = await self._within(end - self.reactor.seconds(), answer.read(limit=1 << 20, idle=seconds))
             raise _Unexpected(Response(answer.status, answer.headers, body, answer.url))
 
-        return await self._tried(what, make, attempt, ATTEMPTS, ATTEMPT_LIMIT)
+        return await self._tried(what, make, attempt)
 
     async def _tried(
         self,
         what: str,
         make: Make,
         attempt: Callable[[Request, float], Awaitable[T]],
-        attempts: int,
-        seconds: float,
+        seconds: float | None = None,
     ) -> T:
+        """@param seconds: for one attempt; C{None}: few."""
+        attempts, usual = (1, TROUBLE_LIMIT) if self.health.in_trouble else (ATTEMPTS, ATTEMPT_LIMIT)
+        seconds = usual if seconds is None else seconds
         end = self.reactor.seconds() + self._limit
         pause = FIRST_PAUSE
         renewed = False
@@ -156,13 +168,15 @@ class Calls:
             most = seconds + getattr(request.data, "length", 0) / SLOWEST
             try:
                 response = await attempt(request, max(_LEAST, min(most, end - self.reactor.seconds())))
-                self.works()
+                self.health.works()
                 return response
             except (_Unexpected, UpstreamUnreachable, FetchTimeout) as trouble:
-                if not renewed and isinstance(trouble, _Unexpected) and trouble.response.status == 401:
-                    renewed = self._renew(request)
+                if not renewed and isinstance(trouble, _Unexpected) and trouble.response.status in REFUSALS:
+                    renewed = self._renew(request, trouble.response)
                     if renewed:
                         continue
+                if isinstance(trouble, FetchTimeout):
+                    attempts = min(attempts, AFTER_TIMEOUT)
                 wait = self._pause(trouble, pause)
                 if attempts <= 0 or wait is None or self.reactor.seconds() + wait >= end:
                     raise self._told(what, trouble) from None
@@ -206,33 +220,35 @@ class Calls:
     def _told(self, what: str, trouble: AthensError | _Unexpected) -> StorageUnavailable:
         """@return: the trouble as the program knows it."""
         if isinstance(trouble, _Unexpected):
-            response = trouble.response
-            error = StorageUnavailable(
-                f"{self.name} storage: {what}: status {response.status}",
-                detail=self._describe(response),
-                retry_after=10 if trouble.passing else None,
-            )
-        elif isinstance(trouble, BodyTooLong):
-            error = StorageUnavailable(f"{self.name} storage: {what}: larger than expected", detail=trouble.detail)
-        else:
-            error = StorageUnavailable(
-                f"{self.name} storage: {what}: {trouble}", detail=trouble.detail, retry_after=trouble.retry_after or 10
-            )
+            return self.unwanted(what, trouble.response, passing=trouble.passing)
+        if isinstance(trouble, BadUpstream):
+            said = "larger than expected" if isinstance(trouble, BodyTooLong) else str(trouble)
+            error = StorageUnavailable(f"{self.name} storage: {what}: {said}", detail=trouble.detail)
+            self.health.refuses(error, type(trouble).__name__)
+            return error
+        error = StorageUnavailable(
+            f"{self.name} storage: {what}: {trouble}", detail=trouble.detail, retry_after=trouble.retry_after or 10
+        )
         if not isinstance(trouble, ClientClosed):
-            self.fails(error)
+            self.health.fails(error)
         return error
 
-    def fails(self, error: StorageUnavailable) -> None:
-        """Log C{error} if it is the first since the store worked."""
-        if self._in_trouble is False:
-            self._in_trouble = True
-            self.log.error("storage is in trouble: {reason}", reason=str(error), detail=error.detail)
-
-    def works(self) -> None:
-        """The store has answered."""
-        was, self._in_trouble = self._in_trouble, False
-        if was:
-            self.log.info("{name} storage works again", name=self.name)
+    def unwanted(self, what: str, response: Response, *, passing: bool = False) -> StorageUnavailable:
+        """
+        @param passing: whether waiting helps.
+        @return: what an answer that nobody wants comes to.
+        """
+        status = response.status
+        error = StorageUnavailable(
+            f"{self.name} storage: {what}: status {status}",
+            detail=self._describe(response),
+            retry_after=10 if passing else None,
+        )
+        if passing or status >= 500:
+            self.health.fails(error)
+        else:
+            self.health.refuses(error, status)
+        return error
 
 
 async def to_the_end(work: Coroutine[Any, Any, T]) -> T:

@@ -26,13 +26,14 @@ from athens_tx.errors import (
     StorageUnavailable,
     UpstreamUnreachable,
 )
-from athens_tx.http_client import HttpClient, OpenResponse, Response
+from athens_tx.http_client import ClientClosed, HttpClient, OpenResponse, Response
 from athens_tx.interfaces import IStorage, IZip
 from athens_tx.module.escape import escape_path, escape_version
 from athens_tx.module.version import ModuleVersion
-from athens_tx.storage.calls import IDLE_LIMIT, Calls, Request, to_the_end
+from athens_tx.storage.calls import IDLE_LIMIT, PASSING, Calls, Request, to_the_end
 from athens_tx.storage.external_calls import REFUSALS, Redirected, describe
 from athens_tx.storage.formbody import FormBody
+from athens_tx.storage.health import Health
 from athens_tx.storage.layout import INFO_LIMIT, MOD_LIMIT, check_files, check_limit, check_names, check_path, is_listed
 from athens_tx.storage.remote_zip import RemoteZip
 from athens_tx.storage.slices import Counted, Slice
@@ -82,8 +83,10 @@ class ExternalStorage(Service):
         self._timeout = timeout
         self._save_limit = save_limit
         self._http = HttpClient(reactor, environ, header_timeout=save_limit)
-        self._calls = Calls(reactor, self._http, "external", limit=timeout, describe=describe)
-        self._probes = Calls(reactor, self._http, "external", limit=min(timeout, PROBE_LIMIT), describe=describe)
+        self._health = Health(reactor, "external")
+        named: dict[str, Any] = {"name": "external", "describe": describe, "health": self._health}
+        self._calls = Calls(reactor, self._http, limit=timeout, **named)
+        self._probes = Calls(reactor, self._http, limit=min(timeout, PROBE_LIMIT), **named)
         self._redirected = Redirected(self._base)
         self._escapes = False  # whether the server wants capitals of versions escaped
 
@@ -95,7 +98,6 @@ class ExternalStorage(Service):
     async def _connect(self) -> None:
         try:
             await self.check()
-            self._calls.works()
         except AthensError as error:
             await self._http.close()
             raise ConfigError([f"{SETTING}: {error}{'; ' if error.detail else ''}{error.detail}"]) from None
@@ -180,8 +182,8 @@ class ExternalStorage(Service):
         if length is None:
             counted = Counted()
             await opened.receive(counted, limit=1 << 40, idle=IDLE_LIMIT)
-            return RemoteZip(reach, counted.length)
-        return RemoteZip(reach, length, opened)
+            return RemoteZip(self._reactor, reach, counted.length)
+        return RemoteZip(self._reactor, reach, length, opened)
 
     async def _open(self, mv: ModuleVersion, **headers: str) -> OpenResponse:
         for number, url in enumerate(self._forms(mv, ".zip")):
@@ -220,12 +222,15 @@ class ExternalStorage(Service):
         try:
             response = await self._answer(Deferred.fromCoroutine(asking), form)
         except (UpstreamUnreachable, FetchTimeout) as error:
-            raise self._trouble(f"save {mv}: {error}", error.detail) from None
+            trouble = _trouble(f"save {mv}: {error}", error.detail)
+            if not isinstance(error, ClientClosed):
+                self._health.fails(trouble)
+            raise trouble from None
         if response.status in (200, 409):
             return
         if response.status == 400 and await self.exists(mv):  # so Athens' server says that somebody was faster
             return
-        raise self._trouble(f"save {mv}: status {response.status}", describe(response))
+        raise self._calls.unwanted(f"save {mv}", response, passing=response.status in PASSING)
 
     async def _answer(self, asking: Deferred[Response], form: FormBody) -> Response:
         """Wait for the answer to a save: once all is sent not for long, and then though nobody waits any more."""
@@ -247,11 +252,6 @@ class ExternalStorage(Service):
             return await answer.addTimeout(self._timeout, self._reactor)
         except TimeoutError:
             raise FetchTimeout(f"no answer within {self._timeout:g} s") from None
-
-    def _trouble(self, what: str, detail: str) -> StorageUnavailable:
-        error = StorageUnavailable(f"external storage: {what}", detail=detail, retry_after=10)
-        self._calls.fails(error)
-        return error
 
     async def delete(self, mv: ModuleVersion) -> None:
         """See L{IStorage.delete}."""
@@ -279,9 +279,17 @@ class ExternalStorage(Service):
         try:
             page = json.loads(response.body)
             found = [ModuleVersion(str(entry["module"]), str(entry["version"])) for entry in page["modules"] or ()]
-            return found, str(page.get("next") or "")
+            following = str(page.get("next") or "")
         except (ValueError, KeyError, TypeError, AttributeError):
-            raise self._trouble("catalog: the answer is no page of a catalog", f"check {SETTING}") from None
+            raise self._no_catalog("the answer is no page of a catalog") from None
+        if following and following == token:
+            raise self._no_catalog("goes round in circles")
+        return found, following
+
+    def _no_catalog(self, why: str) -> StorageUnavailable:
+        error = _trouble(f"catalog: {why}", f"look at the server that {SETTING} names")
+        self._health.refuses(error, "catalog")
+        return error
 
     async def check(self) -> None:
         """Ask for the list that Athens asks for."""
@@ -289,6 +297,10 @@ class ExternalStorage(Service):
         await self._redirected.follow(
             url, lambda url, more: self._probes.small(f"list {PROBE}", _wants(url), expect={200, *more})
         )
+
+
+def _trouble(what: str, detail: str) -> StorageUnavailable:
+    return StorageUnavailable(f"external storage: {what}", detail=detail, retry_after=10)
 
 
 def _lines(response: Response) -> Sequence[str]:

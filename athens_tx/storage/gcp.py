@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -121,7 +121,7 @@ class GcpObjects:
         response = await self._list(prefix, cursor, limit, expect=(200, 400, 404) if cursor else (200, 404))
         if response.status == 404:
             detail = f"{reason(response.body)}: look at Storage.GCP.Bucket"
-            raise self._told(StorageUnavailable("gcp storage: list: status 404", detail=detail))
+            raise self._told(StorageUnavailable("gcp storage: list: status 404", detail=detail), 404)
         if response.status == 400:
             raise InvalidRequest("the token of the catalog is not one that it gave")
         return self._parsed(response)
@@ -173,7 +173,7 @@ class GcpObjects:
                 raise NotFound(f"{key} was deleted meanwhile")
             return part
 
-        return RemoteZip(reach, opened.length, opened)
+        return RemoteZip(self._calls.reactor, reach, opened.length, opened)
 
     async def link(self, key: str) -> str:
         """See L{IObjects.link}."""
@@ -251,7 +251,8 @@ class GcpObjects:
         raise self._told(
             StorageUnavailable(
                 f"gcp storage: upload part of {key}: status {answer.status}", detail=reason(answer.body), retry_after=5
-            )
+            ),
+            answer.status,
         )
 
     async def _upload_part(self, upload: ResumableUpload, parts: Parts, digest: Any) -> tuple[Response | None, bool]:
@@ -275,7 +276,8 @@ class GcpObjects:
         url = self._bucket.object(key, **({"generation": generation} if generation else {}))
         await self._bucket.send(f"delete {key}", "DELETE", url, expect=(200, 204, 404))
         detail = f"{known.get('size')} bytes of {length} arrived, or others"
-        raise self._told(StorageUnavailable(f"gcp storage: {what}: damaged on the way", detail=detail, retry_after=5))
+        error = StorageUnavailable(f"gcp storage: {what}: damaged on the way", detail=detail, retry_after=5)
+        raise self._told(error, "damaged")
 
     async def _holds(self, key: str, md5_hash: str) -> bool:
         """@return: whether the bytes with this MD5 are there."""
@@ -285,14 +287,14 @@ class GcpObjects:
 
     def _no_bucket(self, key: str, answer: Response) -> StorageUnavailable:
         detail = f"{reason(answer.body)}: look at Storage.GCP.Bucket"
-        return self._told(StorageUnavailable(f"gcp storage: put {key}: status {answer.status}", detail=detail))
+        return self._told(StorageUnavailable(f"gcp storage: put {key}: status {answer.status}", detail=detail), 404)
 
     def _absent(self, key: str, body: bytes) -> AthensError:
         error = absent(key, body)
-        return self._told(error) if isinstance(error, StorageUnavailable) else error
+        return self._told(error, 404) if isinstance(error, StorageUnavailable) else error
 
-    def _told(self, error: StorageUnavailable) -> StorageUnavailable:
-        self._calls.fails(error)
+    def _told(self, error: StorageUnavailable, kind: Hashable) -> StorageUnavailable:
+        self._calls.health.refuses(error, kind)
         return error
 
     def _give_up(self, upload: ResumableUpload) -> None:
@@ -327,9 +329,11 @@ def gcp_storage(
     """
     # The limit of each call is counted by Calls, which knows how much there is to send.
     http = HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
-    calls = Calls(
-        reactor, http, "gcp", limit=timeout, describe=described, renew=lambda request: objects.refused(request)
-    )
+
+    def renew(request: Request, response: Response) -> bool:
+        return response.status == 401 and objects.refused(request)
+
+    calls = Calls(reactor, http, "gcp", limit=timeout, describe=described, renew=renew)
     emulator = environ.get("STORAGE_EMULATOR_HOST", "")
     if emulator and "://" not in emulator:
         emulator = f"http://{emulator}"

@@ -22,7 +22,7 @@ from athens_tx.storage.calls import Calls
 from athens_tx.storage.keys import Layout
 from athens_tx.storage.parts import Budget, Parts
 from athens_tx.storage.remote_zip import RemoteZip
-from athens_tx.storage.s3_requests import Bucket, Content, whole
+from athens_tx.storage.s3_requests import BAD_KEYS, Bucket, Content, whole
 
 #: Bytes of a part: from two parts on, a zip is uploaded in parts, as Athens does.
 PART = 8 << 20
@@ -41,8 +41,6 @@ START_LIMIT = 25.0
 #: Seconds for which the end waits for uploads to be given up.
 CLOSING = 5.0
 
-#: What servers say of wrong credentials; the last one is versitygw's.
-_BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "XAdminUserNotFound")
 _CONFLICT = 412
 _UNKNOWN_CONDITION = 501
 
@@ -130,7 +128,7 @@ class S3Objects:
         code, said = s3_xml.error_code(response.body)
         region = self._other_region(response)
         text = f"{self._table}: the server answers {response.status} {code or 'without a reason'}"
-        if code in _BAD_KEYS:
+        if code in BAD_KEYS:
             return f"{text}: look at Key, Secret and Token"
         if _is_no_bucket(response):
             return f"{self._table}.Bucket: there is no such bucket; make it, or name another"
@@ -210,7 +208,7 @@ class S3Objects:
                 raise NotFound(f"{key} was deleted meanwhile")
             return part
 
-        return RemoteZip(reach, opened.length, opened)
+        return RemoteZip(self._calls.reactor, reach, opened.length, opened)
 
     def _absent(self, key: str, body: bytes) -> Exception:
         code, _ = s3_xml.error_code(body)

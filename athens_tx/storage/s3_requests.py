@@ -20,6 +20,11 @@ _EMPTY = hashlib.sha256().hexdigest()
 #: Bytes that are hashed at once rather than in a thread.
 _SMALL = 32 * 1024
 
+#: What servers say of wrong credentials; the last one is versitygw's.
+BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "XAdminUserNotFound")
+#: What else they say, with 400 or 403 and not with 401, where others may help.
+_OLD_KEYS = (*BAD_KEYS, "RequestExpired", "TokenRefreshRequired")
+
 
 @attrs.frozen
 class Content:
@@ -112,6 +117,11 @@ class Bucket:
 def whole(data: bytes) -> Part:
     """@return: something small as a part that is all there is."""
     return Part(0, 0, (data,), len(data), True)
+
+
+def is_about_keys(response: Response) -> bool:
+    """@return: whether a request was refused for what it was signed with."""
+    return response.status == 401 or s3_xml.error_code(response.body)[0] in _OLD_KEYS
 
 
 def described(response: Response) -> str:

@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -252,6 +253,60 @@ async def test_where_the_credentials_endpoint_has_none_the_key_is_used(world: Wo
 async def test_the_relative_uri_alone_is_left_to_the_chain(world: World) -> None:
     bucket = servers.s3().bucket()
     await assert_works(await world.s3(bucket=bucket.name, aws_container_credentials_relative_uri="/nothing"))
+
+
+class Wants(Answers):
+    """Answers only who has a certain key, and tells the others C{status} and C{code}."""
+
+    def __init__(self, status: int, code: str) -> None:
+        super().__init__()
+        self.status, self.code, self.wanted = status, code, "old"
+
+    def render(self, request: Any) -> bytes:
+        if b"prefix=" not in request.uri:  # the start, and what is swept behind it
+            return b"<ListBucketResult/>"
+        answer = super().render(request)
+        if f"Credential={self.wanted}/" in self.authorization:
+            return answer
+        request.setResponseCode(self.status)
+        return f"<Error><Code>{self.code}</Code></Error>".encode()
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (400, "ExpiredToken"),
+        (400, "InvalidToken"),
+        (403, "InvalidAccessKeyId"),
+        (403, "SignatureDoesNotMatch"),
+        (403, "RequestExpired"),
+        (400, "TokenRefreshRequired"),
+        (401, "Whatever"),
+        (403, "AccessDenied"),
+        (400, "MalformedPolicy"),
+    ],
+)
+@pytest_twisted.ensureDeferred
+async def test_keys_that_are_refused_are_looked_for_again(world: World, tmp_path: Path, status: int, code: str) -> None:
+    wants = Wants(status, code)
+    server = SimpleNamespace(access_key="old", secret_key="sesame")
+    shared(tmp_path, server)
+    storage = await world.s3(endpoint=f"http://{world.stub(wants)}", use_default_configuration=True)
+    assert await storage.list(ONE.path) == []
+    server.access_key = wants.wanted = "new"
+    shared(tmp_path, server)
+    if code in ("AccessDenied", "MalformedPolicy"):
+        with pytest.raises(StorageUnavailable, match=f"status {status}"):
+            await storage.list(ONE.path)
+        assert len(wants.asked) == 2
+        return
+    assert await storage.list(ONE.path) == []
+    assert len(wants.asked) == 3
+    wants.wanted = "another"  # that nobody finds
+    for _ in range(3):
+        with pytest.raises(StorageUnavailable, match=f"status {status}"):
+            await storage.list(ONE.path)
+    assert len(wants.asked) == 6  # not looked for again within a minute
 
 
 @pytest.mark.parametrize("kind", ["s3", "minio"])

@@ -16,7 +16,17 @@ from twisted.web.http_headers import Headers
 
 from athens_tx.errors import BadUpstream, FetchTimeout, StorageUnavailable, UpstreamUnreachable
 from athens_tx.http_client import AnswerCut, BodyTooLong, Response
-from athens_tx.storage.calls import ATTEMPT_LIMIT, ATTEMPTS, LONGEST_PAUSE, SLOWEST, Calls, Request, to_the_end
+from athens_tx.storage.calls import (
+    ATTEMPT_LIMIT,
+    ATTEMPTS,
+    LONGEST_PAUSE,
+    SLOWEST,
+    TROUBLE_LIMIT,
+    Calls,
+    Request,
+    to_the_end,
+)
+from athens_tx.storage.health import QUIET, Health
 from athens_tx.storage.parts import PiecesBody
 
 _case = SynchronousTestCase()
@@ -93,7 +103,7 @@ class World:
             chance=lambda: chance,
             **more,
         )
-        self.calls.works()
+        self.calls.health.works()
 
     async def make(self) -> Request:
         self.made += 1
@@ -154,12 +164,6 @@ def test_a_body_that_is_wrong_is_not_asked_for_again(trouble: Exception) -> None
 def test_an_expected_status_is_an_answer_whatever_it_is() -> None:
     world = World(answer(503))
     assert world.run(world.small(expect=(503,))).status == 503
-
-
-def test_what_the_store_may_have_done_is_not_tried_again_where_that_is_not_safe() -> None:
-    world = World(answer(503), answer(200))
-    assert world.run(world.small(safe=False)).retry_after == 10
-    assert world.made == 1
 
 
 def test_an_answer_may_tell_of_trouble_in_spite_of_its_status() -> None:
@@ -228,11 +232,43 @@ def test_an_attempt_has_a_limit_of_its_own_that_grows_with_what_is_sent() -> Non
 
 
 def test_a_server_that_never_answers_is_given_up_at_the_limit() -> None:
-    world = World(HANG, limit=45)
+    world = World(HANG, limit=25)
     error = world.run(world.small())
     assert isinstance(error, StorageUnavailable)
-    assert 45 <= world.clock.seconds() <= 45.2
+    assert 25 <= world.clock.seconds() <= 25.2
     assert world.made == 2
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_black_hole_costs_the_first_forty_seconds_and_the_others_ten(stream: bool) -> None:
+    world = World(HANG, limit=300)
+
+    def took() -> float:
+        begun = world.clock.seconds()
+        assert isinstance(world.run(opened(world) if stream else world.small()), StorageUnavailable)
+        return world.clock.seconds() - begun
+
+    assert took() == pytest.approx(2 * ATTEMPT_LIMIT + 0.2, abs=0.2)
+    assert [took(), took()] == pytest.approx([TROUBLE_LIMIT] * 2, abs=0.2)
+    assert world.made == 4
+    world.http.script = [answer(200)]
+    world.run(world.small())
+    world.http.script = [HANG]
+    assert took() == pytest.approx(2 * ATTEMPT_LIMIT + 0.2, abs=0.2)
+
+
+def test_a_store_in_trouble_is_asked_once_until_it_works(logged: list[dict[str, Any]]) -> None:
+    world = World(answer(503))
+    world.run(world.small())
+    assert world.made == ATTEMPTS
+    world.run(world.small())
+    assert world.made == ATTEMPTS + 1
+    world.run(world.small(patient=True))
+    assert world.http.limits[-1] == pytest.approx(100, abs=0.1)  # what takes long there takes as long as ever
+    world.http.script = [answer(200), answer(503), answer(200)]
+    world.run(world.small())
+    assert world.run(world.small()).status == 200
+    assert len(told(logged, "error")) == 1
 
 
 def test_credentials_that_never_come_are_given_up_at_the_limit() -> None:
@@ -274,23 +310,25 @@ def test_who_gives_up_leaves_nothing_behind(when: float) -> None:
 # --- other credentials
 
 
-def test_a_401_is_tried_again_once_with_other_credentials() -> None:
+@pytest.mark.parametrize("status", [400, 401, 403])
+def test_a_refusal_is_tried_again_once_with_other_credentials(status: int) -> None:
     asked: list[Request] = []
 
-    def renew(request: Request) -> bool:
+    def renew(request: Request, response: Response) -> bool:
         asked.append(request)
+        assert (response.status, response.body) == (status, b"why")
         return True
 
-    world = World(answer(401), answer(200), renew=renew)
+    world = World(answer(status, b"why"), answer(200), renew=renew)
     assert world.run(world.small()).status == 200
     assert [request.headers["Authorization"] for request in asked] == ["sesame 1"]
-    world = World(answer(401), renew=renew)
-    assert str(world.run(world.small())).endswith("status 401")
+    world = World(answer(status, b"why"), renew=renew)
+    assert str(world.run(world.small())).endswith(f"status {status}")
     assert world.made == 2
 
 
 def test_a_401_is_final_where_there_are_no_others() -> None:
-    world = World(answer(401), renew=lambda request: False)
+    world = World(answer(401), renew=lambda request, response: False)
     assert str(world.run(world.small())).endswith("status 401")
     assert world.made == 1
 
@@ -322,11 +360,11 @@ def test_the_body_of_trouble_is_described() -> None:
 
 
 def test_the_body_of_trouble_may_not_come_for_ever() -> None:
-    world = World(Opened(503), Opened(503), limit=40)
+    world = World(Opened(503), Opened(503), limit=100)
     error = world.run(opened(world))
     assert str(error).startswith("s3 storage: get a/key: not done within ")
     assert world.made == 2
-    assert world.clock.seconds() <= 40.2
+    assert world.clock.seconds() <= 2 * ATTEMPT_LIMIT + 0.4
 
 
 # --- what is told
@@ -374,6 +412,41 @@ def test_an_outage_is_told_once_with_its_cause_and_its_end_once(logged: list[dic
     world.http.script = [answer(500)]
     world.run(world.small())
     assert len(told(logged, "error")) == 2
+
+
+def test_a_store_that_refuses_to_be_written_does_not_come_and_go(logged: list[dict[str, Any]]) -> None:
+    world = World(answer(200))
+
+    def refused(*statuses: int) -> None:
+        for status in statuses:
+            world.http.script = [answer(status)]
+            world.run(world.small())
+            world.http.script = [answer(200)]
+            world.run(world.small())
+
+    refused(*[403] * 10, 400)
+    assert told(logged, "error") == [f"s3 storage: get a/key: status {status}" for status in (403, 400)]
+    assert not any("works again" in event["log_format"] for event in logged)
+    world.clock.advance(QUIET - 1)
+    refused(403)
+    assert len(told(logged, "error")) == 2
+    world.clock.advance(1)
+    refused(403, 403)
+    assert len(told(logged, "error")) == 3
+
+
+def test_those_who_ask_one_store_tell_of_its_trouble_once(logged: list[dict[str, Any]]) -> None:
+    clock = Clock()
+    health = Health(clock, "s3")
+    world, other = (World(UpstreamUnreachable("down"), health=health) for _ in range(2))
+    world.run(world.small())
+    other.run(other.small())
+    assert len(told(logged, "error")) == 1
+    assert other.made == 1
+    other.http.script = world.http.script = [answer(200)]
+    world.run(world.small())
+    other.run(other.small())
+    assert len([event for event in logged if "works again" in event["log_format"]]) == 1
 
 
 def test_trouble_before_anything_has_worked_is_left_to_the_start(logged: list[dict[str, Any]]) -> None:

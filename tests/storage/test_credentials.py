@@ -13,7 +13,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from athens_tx.errors import StorageUnavailable
-from athens_tx.storage.credentials import AGAIN, AHEAD, Credentials
+from athens_tx.storage.credentials import AGAIN, AHEAD, BETTER, Credentials
 
 _case = SynchronousTestCase()
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -211,3 +211,35 @@ def test_a_refusal_while_new_ones_are_on_their_way_asks_for_no_others() -> None:
     assert _case.successResultOf(waiting).name == "new"
     assert world.name() == "new"
     assert len(world.asked) == 1
+
+
+def test_a_source_that_failed_once_is_asked_again_in_the_background(logged: list[Any]) -> None:
+    world = World("absent", "best", "good")
+    world.answers.update(best=ValueError("down"), good=Key("good"))
+    assert world.name() == "good"
+    world.clock.advance(BETTER - 1)
+    assert world.name() == "good"
+    assert world.asked == ["absent", "best", "good"]
+    world.clock.advance(1)
+    assert [world.name(), world.name()] == ["good", "good"]  # it is still down
+    assert world.asked == ["absent", "best", "good"] * 2
+    world.clock.advance(BETTER)
+    world.answers["best"] = answer = Deferred()
+    assert [world.name(), world.name()] == ["good", "good"]  # nobody waits
+    answer.callback(Key("best"))
+    assert world.name() == "best"
+    world.clock.advance(10 * BETTER)
+    assert world.name() == "best"
+    assert world.asked == ["absent", "best", "good"] * 2 + ["absent", "best"]
+    told = [event for event in logged if "for now" in event["log_format"]]
+    assert [(event["name"], event["reason"]) for event in told] == [("good", "absent: none; best: down")]
+
+
+def test_what_is_good_stays_while_nobody_has_any() -> None:
+    world = World("best", "good")
+    world.answers.update(best=ValueError("down"), good=Key("good"))
+    assert world.name() == "good"
+    world.answers["good"] = ValueError("down")
+    for _ in range(3):
+        world.clock.advance(BETTER)
+        assert world.name() == "good"

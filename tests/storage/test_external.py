@@ -210,6 +210,14 @@ async def test_a_catalog_may_be_empty_and_its_pages_are_no_larger_than_asked(wor
     assert world.server.asked == ["GET /catalog?token=a%7Cb+c&pagesize=1000"]
 
 
+@pytest_twisted.ensureDeferred
+async def test_a_catalog_that_goes_on_where_it_was_is_refused(world: World) -> None:
+    world.server.answers["GET /catalog"] = (200, b'{"modules":[],"next":"again"}', {})
+    assert await world.storage.catalog("", 10) == ([], "again")
+    with pytest.raises(StorageUnavailable, match="goes round in circles"):
+        await world.storage.catalog("again", 10)
+
+
 # --- Zips ---
 
 
@@ -365,7 +373,7 @@ async def test_an_outage_is_told_once_and_so_is_its_end(world: World, logged: li
     world.proxy.accept()
     assert await world.storage.info(LOW) == INFO
     await save(world.storage)
-    told = [event["log_format"] for event in logged if event["log_namespace"].endswith("calls.Calls")]
+    told = [event["log_format"] for event in logged if event["log_namespace"].endswith("health.Health")]
     said = ["storage is in trouble: {reason}", "{name} storage works again"]
     assert [line for line in told if "trying again" not in line] == said
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 import pytest_twisted
 from twisted.internet import reactor
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.static import File
 from zope.interface.verify import verifyObject
@@ -18,7 +20,9 @@ from zope.interface.verify import verifyObject
 from athens_tx.errors import AthensError, NotFound, StorageUnavailable
 from athens_tx.http_client import AnswerCut, HttpClient, OpenResponse
 from athens_tx.interfaces import IZip
-from athens_tx.storage.remote_zip import BREAKS, RemoteZip
+from athens_tx.storage import remote_zip
+from athens_tx.storage.body import MemorySink
+from athens_tx.storage.remote_zip import BREAKS, LONGEST_PAUSE, MOST_BREAKS, PROGRESS, RemoteZip
 from tests.contract.zips import Mouthful, whole
 from tests.support.faults import FaultProxy
 from tests.support.loopback import LoopbackServer
@@ -58,10 +62,10 @@ class World:
         """@return: one whose bytes are on their way already."""
         answer = await self.http.open("GET", f"{self.proxy.endpoint}/zip", timeout=10)
         assert answer.length == len(DATA)
-        return RemoteZip(self.reach, len(DATA), answer)
+        return RemoteZip(reactor, self.reach, len(DATA), answer)
 
     def closed(self) -> RemoteZip:
-        return RemoteZip(self.reach, len(DATA))
+        return RemoteZip(reactor, self.reach, len(DATA))
 
     async def no_connection(self) -> None:
         """Wait until none is open, with the client still there to keep those that it thinks are good."""
@@ -76,7 +80,8 @@ async def turn() -> None:
 
 
 @pytest_twisted.async_yield_fixture
-async def world(tmp_path: Path) -> AsyncIterator[World]:
+async def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+    monkeypatch.setattr(remote_zip, "FIRST_PAUSE", 0.01)
     world = World(tmp_path)
     yield world
     await world.http.close()
@@ -85,7 +90,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 def test_it_is_a_zip() -> None:
-    assert verifyObject(IZip, RemoteZip(None, 0))  # type: ignore[arg-type]
+    assert verifyObject(IZip, RemoteZip(reactor, None, 0))  # type: ignore[arg-type]
 
 
 # --- all of it, and parts
@@ -124,7 +129,7 @@ async def test_nothing_of_it_asks_for_nothing(world: World) -> None:
 async def test_an_empty_zip_lets_go_of_its_answer(world: World) -> None:
     world.file.write_bytes(b"")
     answer = await world.http.open("GET", f"{world.proxy.endpoint}/zip", timeout=10)
-    assert await whole(RemoteZip(world.reach, 0, answer)) == b""
+    assert await whole(RemoteZip(reactor, world.reach, 0, answer)) == b""
     await world.http.close()
     await world.no_connection()
 
@@ -148,7 +153,7 @@ async def test_a_part_goes_on_in_its_own_place(world: World) -> None:
 
 
 @pytest_twisted.ensureDeferred
-async def test_breaks_with_bytes_between_them_never_end_it(world: World) -> None:
+async def test_some_breaks_with_bytes_between_them_do_not_end_it(world: World) -> None:
     for _ in range(2 * BREAKS):
         world.proxy.truncate(1000)
     assert await whole(world.closed().part(0, 10_000)) == DATA[:10_000]
@@ -203,7 +208,7 @@ async def test_more_than_was_asked_for_is_not_passed_on(world: World) -> None:
         return await world.reach(start, length + 10)
 
     with pytest.raises(StorageUnavailable, match="can't be read"):
-        await whole(RemoteZip(reach, 1000))
+        await whole(RemoteZip(reactor, reach, 1000))
     await world.no_connection()
 
 
@@ -330,8 +335,68 @@ def test_what_goes_wrong_is_told_as_what_it_is(error: Exception, told: type[Exce
     async def reach(start: int, length: int) -> Any:
         return Broken(error)
 
-    body = RemoteZip(reach, 10)
-    failed = _case.failureResultOf(body.startProducing(Mouthful(body)), told).value
+    clock = Clock()
+    body = RemoteZip(clock, reach, 10)
+    done = body.startProducing(Mouthful(body))
+    clock.pump([LONGEST_PAUSE] * BREAKS)
+    failed = _case.failureResultOf(done, told).value
     if isinstance(error, AnswerCut):
         assert isinstance(failed, AthensError)
         assert failed.detail == "of whom"
+
+
+class Short:
+    """An answer that breaks after so many bytes."""
+
+    def __init__(self, length: int) -> None:
+        self._length = length
+
+    async def receive(self, sink: Any, *, limit: int, idle: float) -> int:
+        sink.write(bytes(min(limit, self._length)))
+        if limit > self._length:
+            raise AnswerCut("cut")
+        return limit
+
+
+class Dripping:
+    """
+    A zip whose answers all break.
+
+    @ivar times: when it was asked for the rest.
+    """
+
+    def __init__(self, *lengths: int, size: int = 1 << 40) -> None:
+        """@param lengths: how many bytes come each time, the last one for ever."""
+        self.clock = Clock()
+        self.times: list[float] = []
+        self._lengths = list(lengths)
+        body = RemoteZip(self.clock, self.reach, size)  # type: ignore[arg-type]
+        self.done = body.startProducing(MemorySink(1 << 40))
+
+    async def reach(self, start: int, length: int) -> Short:
+        self.times.append(self.clock.seconds())
+        return Short(self._lengths.pop(0) if len(self._lengths) > 1 else self._lengths[0])
+
+    def pauses(self) -> list[float]:
+        return [after - before for before, after in pairwise(self.times)]
+
+
+def test_breaks_are_waited_for_and_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    it = Dripping(1)
+    it.clock.pump([0.1] * 10 * MOST_BREAKS * int(LONGEST_PAUSE))
+    _case.failureResultOf(it.done, StorageUnavailable)
+    assert len(it.times) == MOST_BREAKS == 20
+    wanted = [0.2, 0.4, 0.8, 1.6, 3.2] + [LONGEST_PAUSE] * 14
+    assert it.pauses() == pytest.approx(wanted, abs=0.11)
+    assert not it.clock.getDelayedCalls()
+
+
+def test_the_pauses_have_jitter_and_are_short_again_after_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("random.uniform", lambda low, high: low)
+    it = Dripping(1, 1, 1, PROGRESS, 1)
+    it.clock.pump([0.05] * 40)
+    assert it.pauses()[:5] == pytest.approx([0.1, 0.2, 0.4, 0.1, 0.2], abs=0.06)
+    it.done.cancel()
+    _case.failureResultOf(it.done, CancelledError)
+    assert not it.clock.getDelayedCalls()
