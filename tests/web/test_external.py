@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from athens_tx.errors import AlreadyStored, NotSupported, StorageUnavailable
 from athens_tx.module.version import ModuleVersion as MV
 from athens_tx.storage.body import BytesZip, MemorySink, pour
+from athens_tx.web import external
 from athens_tx.web.request import MAX_BODY
 from tests.support.external import PATH, ExternalServer
 from tests.web.conftest import Response, Wire
@@ -318,6 +319,54 @@ async def test_a_prefix_and_tls_hold_here_too(serve: Any) -> None:
     assert (await client.raw(head(f"/go{AT}/v1.0.0.save", *lines) + body)).status == 301
     answer = await client.raw(head(f"/go{AT}/v1.0.0.save", *lines, "X-Forwarded-Proto: https") + body)
     assert answer.status == 200
+
+
+# --- Many at once ---
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_than_some_are_saved_at_once_and_few_wait(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "SAVES", 2)
+    monkeypatch.setattr(external, "WAITING", 1)
+    client = await serve()
+    body = form(FILES)
+
+    async def begin(version: str) -> Wire:
+        wire = await client.connect()
+        ask = (f"Content-Length: {len(body)}", "Expect: 100-continue", "Connection: close")
+        wire.send(head(f"{AT}/{version}.save", *ask))
+        return wire
+
+    running = [await begin(f"v1.{number}.0") for number in range(2)]
+    for wire in running:
+        await until(lambda wire=wire: b"100 Continue" in wire.got)
+    waiting = await begin("v1.2.0")
+    await until(lambda: len(client.server.site.in_flight) == 3)
+    refused = Response.parse(await (await begin("v1.3.0")).end())
+    assert (refused.status, refused.body) == (503, b"too much is being saved already\n")
+    assert int(refused.headers["retry-after"]) > 0
+    assert waiting.got == b""  # its body is not wanted yet
+    assert len(os.listdir(client.server.staging)) <= 2
+    running[0].send(body)
+    assert b"200 OK" in await running[0].end()
+    await until(lambda: b"100 Continue" in waiting.got)
+    running[1].drop()
+    waiting.send(body)
+    assert b"200 OK" in await waiting.end()
+    assert (await client.save(body, "v1.3.0")).status == 200  # who left gave his turn back
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_waits_for_its_turn_only_so_long(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "SAVES", 1)
+    monkeypatch.setattr(external, "TURN_LIMIT", 0.2)
+    client = await serve()
+    first = await client.connect()
+    first.send(head(f"{AT}/v1.0.0.save", "Content-Length: 5000") + form(FILES)[:50])
+    await until(lambda: os.listdir(client.server.staging) or client.server.site.in_flight)
+    answer = await client.save(form(FILES), "v1.1.0")
+    assert (answer.status, answer.body) == (503, b"too much is being saved: no turn within 0.2 s\n")
+    assert int(answer.headers["retry-after"]) > 0
 
 
 # --- Clients that leave, and stores that do not work ---
