@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater, react
+from twisted.internet.task import react
 
 from athens_tx.module.version import ModuleVersion
 from tests.support.opening import open_storage
@@ -94,9 +94,7 @@ STEPS: dict[str, Any] = {"plant": plant, "list": list_one, "catalog": catalog}
 async def main(reactor: Any, step: str, *arguments: str) -> None:
     """Measure one step."""
     opened = await open_storage(reactor, os.environ)
-    await opened.storage.list("bench.example/none")  # connected, and loaded
-    while not opened.storage._sweeping.called:
-        await deferLater(reactor, 0.05)
+    await opened.alone()
     requests = Counted(opened.storage)
     forget_peak()
     before, begun = memory("VmRSS"), reactor.seconds()

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor as _reactor
-from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
 from athens_tx.module.version import ModuleVersion
@@ -60,10 +59,8 @@ async def test_a_thousand_versions_are_listed_and_walked_through_in_few_requests
     store: Store, proxy: FaultProxy
 ) -> None:
     opened = await store.storage(proxy.port)
-    storage = opened.storage
-    while getattr(storage, "_sweeping", None) is not None and not storage._sweeping.called:
-        await deferLater(reactor, 0.01)
-    before = proxy.count()
+    await opened.alone()
+    storage, before = opened.storage, proxy.count()
     assert sorted(await storage.list(PATH)) == sorted(mv.version for mv in VERSIONS)
     assert proxy.count() - before <= 4
 

@@ -21,6 +21,14 @@ class Opened:
         self._backends = backends
         self.storage = storage
 
+    async def alone(self) -> None:
+        """Have nothing asked of the store any more but what the caller wants to know."""
+        sweeping = getattr(self.storage, "_sweeping", None)
+        if sweeping is not None:
+            sweeping.addErrback(lambda _: None)
+            sweeping.cancel()
+        await self.storage.list("example.com/none")
+
     async def close(self) -> None:
         """Stop it."""
         await self._backends.close()

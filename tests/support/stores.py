@@ -118,6 +118,7 @@ class Store:
                 "ATHENS_EXTERNAL_STORAGE_PATH": "/storage",
                 "ATHENS_NETWORK_MODE": "offline",
                 "ATHENS_LOG_LEVEL": "error",
+                "ATHENS_MAX_ZIP_SIZE": "4096MiB",
                 "BASIC_AUTH_USER": "keeper",
                 "BASIC_AUTH_PASS": "opensesame",
                 "ATHENS_DISK_STORAGE_ROOT": str(self.raw.root),
