@@ -221,6 +221,8 @@ async def test_saves_whose_connections_break_at_random_are_seen_whole_or_not_at_
     await world.quiet()
     assert world.bucket.unfinished() == []
     assert len(await storage.list("x/y")) == 12
+    objects: Any = storage._objects
+    assert objects._budget._used == 0
 
 
 @pytest_twisted.ensureDeferred
