@@ -273,8 +273,7 @@ async def test_stopped_at_any_time_it_leaves_no_connection(
         body.stopProducing()
         got = mouth.data
         body.resumeProducing()
-        await world.http.close()
-    await world.no_connection()
+        await world.no_connection()
         assert mouth.data == got
         if not cancel:
             _case.assertNoResult(done)
