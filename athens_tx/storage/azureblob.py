@@ -171,7 +171,7 @@ class AzureObjects:
                 raise NotFound(f"{key} was deleted meanwhile")
             return part
 
-        return RemoteZip(self._calls.reactor, reach, opened.length, opened)
+        return RemoteZip(self._calls.reactor, reach, opened.length, opened, resumable=bool(tag))
 
     async def _open(self, key: str, headers: Mapping[str, str], expect: Collection[int]) -> OpenResponse:
         async def make() -> Request:

@@ -39,14 +39,26 @@ class RemoteZip:
     """
 
     def __init__(
-        self, clock: IReactorTime, reach: Reach, length: int, opened: OpenResponse | None = None, start: int = 0
+        self,
+        clock: IReactorTime,
+        reach: Reach,
+        length: int,
+        opened: OpenResponse | None = None,
+        start: int = 0,
+        *,
+        resumable: bool = True,
     ) -> None:
-        """@param opened: the answer to C{reach(start, length)}, if it is there already; it is ours now."""
+        """
+        @param opened: the answer to C{reach(start, length)}, if it is there already; it is ours now.
+        @param resumable: C{reach} gives bytes of the same zip each time, or fails; else what breaks off remains so,
+            because what is there now may be another one.
+        """
         self.length = length
         self._clock = clock
         self._reach = reach
         self._opened = opened
         self._start = start
+        self._resumable = resumable
         self._position = 0
         self._consumer: IConsumer | None = None
         self._finished: Deferred[None] | None = None
@@ -58,7 +70,7 @@ class RemoteZip:
     def part(self, start: int, length: int) -> RemoteZip:
         """See L{IZip.part}."""
         self._let_go()
-        return RemoteZip(self._clock, self._reach, length, None, self._start + start)
+        return RemoteZip(self._clock, self._reach, length, None, self._start + start, resumable=self._resumable)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """
@@ -93,7 +105,8 @@ class RemoteZip:
                 raise
             except AthensError as error:
                 breaks, in_a_row = breaks + 1, in_a_row + 1 if self._position == before else 0
-                if in_a_row == BREAKS or breaks == MOST_BREAKS:
+                torn = self._position > 0 and not self._resumable
+                if torn or in_a_row == BREAKS or breaks == MOST_BREAKS:
                     raise StorageUnavailable(
                         f"a stored zip can't be read: {error}", detail=error.detail, retry_after=10
                     ) from None

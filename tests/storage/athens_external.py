@@ -22,6 +22,7 @@ class AthensServer(Resource):
     @ivar answers: what is answered instead, by the beginning of C{"METHOD path"}: status, body and headers.
     @ivar ranges: whether it gives parts of zips; that of Athens does not.
     @ivar sizes: whether it says how long a zip is.
+    @ivar tag: the entity tag of zips; that of Athens has none.
     """
 
     isLeaf = True
@@ -35,6 +36,7 @@ class AthensServer(Resource):
         self.answers: dict[str, tuple[int, bytes, dict[str, str]]] = {}
         self.ranges = False
         self.sizes = True
+        self.tag = ""
 
     def render(self, request: Any) -> bytes | int:
         """Answer any method."""
@@ -73,6 +75,8 @@ class AthensServer(Resource):
             del self.versions[key]
             return b""
         data = self.versions[key][("info", "mod", "zip").index(kind)]
+        if kind == "zip" and self.tag:
+            request.setHeader("ETag", self.tag)
         if kind == "zip" and not self.sizes:
             request.write(data[: len(data) // 2])
             request.write(data[len(data) // 2 :])

@@ -195,7 +195,25 @@ async def test_a_foreign_server_has_no_catalog(world: World) -> None:
             await world.storage.catalog("", 10)
 
 
-@pytest.mark.parametrize("page", [b"no JSON", b"[]", b'{"modules":[{"module":"x"}]}', b'{"modules":7}', b'"x"'])
+ODD_PAGES = [
+    b"[" * 100_000,
+    b'{"modules":[{"module":5,"version":{}}]}',
+    b'{"modules":[],"next":5}',
+    b'{"modules":[],"next":"\\ud800"}',
+]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_catalog_is_given_without_names_that_can_not_be_stored(world: World) -> None:
+    odd = ["../../x", "/etc", "ex.com/\\ud800", "ex.com/\\u001b[2J", "a\\nb", "ex.com/\\u202e"]
+    entries = ",".join(f'{{"module":"{name}","version":"v1.0.0"}}' for name in [*odd, LOW.path])
+    world.server.answers["GET /catalog"] = (200, f'{{"modules":[{entries}]}}'.encode(), {})
+    assert await world.storage.catalog("", 10) == ([LOW], "")
+
+
+@pytest.mark.parametrize(
+    "page", [b"no JSON", b"[]", b'{"modules":[{"module":"x"}]}', b'{"modules":7}', b'"x"', *ODD_PAGES]
+)
 @pytest_twisted.ensureDeferred
 async def test_a_catalog_that_is_none_is_told_of(world: World, page: bytes) -> None:
     world.server.answers["GET /catalog"] = (200, page, {})
@@ -236,9 +254,89 @@ async def test_parts_of_a_zip_from_a_server_that_gives_none(world: World, sizes:
 @pytest_twisted.ensureDeferred
 async def test_a_zip_that_is_cut_goes_on(world: World) -> None:
     await save(world.storage)
+    world.server.tag = '"one"'
     world.proxy.truncate(100_000, times=2, match=r"\.zip")
     assert await whole(await world.storage.zip(FOO)) == ZIP
     assert world.proxy.count(r"\.zip") == 3
+    assert world.server.headers[-1].getRawHeaders("If-Range") == ['"one"']
+
+
+@pytest.mark.parametrize("tag", ["", 'W/"weak"'])
+@pytest_twisted.ensureDeferred
+async def test_a_zip_that_is_cut_stays_so_where_another_may_be_there(world: World, tag: str) -> None:
+    await save(world.storage)
+    world.server.tag = tag
+    world.proxy.truncate(100_000, times=1, match=r"\.zip")
+    with pytest.raises(StorageUnavailable, match="can't be read"):
+        await whole(await world.storage.zip(FOO))
+    assert world.proxy.count(r"\.zip") == 1
+
+
+@pytest.mark.parametrize("then", ['"two"', ""])
+@pytest_twisted.ensureDeferred
+async def test_a_zip_does_not_go_on_as_another_one(world: World, then: str) -> None:
+    await save(world.storage)
+    world.server.tag = '"one"'
+    world.proxy.truncate(100_000, times=1, match=r"\.zip")
+    zipped = await world.storage.zip(FOO)
+    world.server.tag = then
+    with pytest.raises(StorageUnavailable, match="another one"):
+        await whole(zipped)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zip_that_can_not_be_counted_is_trouble_and_not_absent(world: World) -> None:
+    def cut(request: Any) -> int:
+        request.write(b"PK")
+        request.transport.loseConnection()
+        return 1  # NOT_DONE_YET
+
+    world.server.render = cut  # type: ignore[method-assign]
+    with pytest.raises(StorageUnavailable, match="the connection broke"):
+        await world.storage.zip(FOO)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zip_that_has_no_end_is_not_counted_for_ever(world: World) -> None:
+    def endless(request: Any) -> int:
+        request.write(b"PK")
+        return 1  # NOT_DONE_YET
+
+    world.server.render = endless  # type: ignore[method-assign]
+    with pytest.raises(StorageUnavailable, match="no end within"):
+        await world.client(save_limit=0.2).zip(FOO)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_a_torn_save_left_is_absent(world: World) -> None:
+    world.server.versions[LOW.path, LOW.version] = (b"", b"", b"z")
+    assert not await world.storage.exists(LOW)
+    for ask in (world.storage.info, world.storage.mod):
+        with pytest.raises(NotFound):
+            await ask(LOW)
+
+
+@pytest.mark.parametrize("page", [b"<html>\nv9.9.9\n", b"\xef\xbb\xbf \n<!DOCTYPE html>"])
+@pytest_twisted.ensureDeferred
+async def test_a_page_for_people_is_no_file_of_a_version(world: World, page: bytes) -> None:
+    world.server.answers["GET"] = (200, page, {"Content-Type": "text/html"})
+    for asking in (
+        world.storage.list(LOW.path),
+        world.storage.info(LOW),
+        world.storage.mod(LOW),
+        world.storage.exists(LOW),
+        world.storage.check(),
+    ):
+        with pytest.raises(StorageUnavailable, match="the answer is"):
+            await asking
+
+
+@pytest.mark.parametrize("info", [b"[]", b"7", b"[" * 100_000, b"\xff"])
+@pytest_twisted.ensureDeferred
+async def test_an_info_is_an_object(world: World, info: bytes) -> None:
+    world.server.answers["GET /example.com/low/@v/v1.0.0.info"] = (200, info, {})
+    with pytest.raises(StorageUnavailable, match="no JSON object"):
+        await world.storage.info(LOW)
 
 
 @pytest.mark.parametrize("by", [-7, 7])
@@ -288,7 +386,9 @@ async def test_redirects_are_followed_and_credentials_stay_at_home(world: World)
         await elsewhere.stop()
 
 
-@pytest.mark.parametrize("location", ["/example.com/low/@v/list", "", "ftp://x/"])
+@pytest.mark.parametrize(
+    "location", ["/example.com/low/@v/list", "", "ftp://x/", "http://[::1", "http://x:99999/", "http://x:0/"]
+)
 @pytest_twisted.ensureDeferred
 async def test_redirects_that_lead_nowhere_are_told_of(world: World, location: str) -> None:
     world.server.answers["GET /"] = (302, b"", {"Location": location} if location else {})
