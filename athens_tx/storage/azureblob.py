@@ -7,7 +7,6 @@ import os
 from base64 import b64encode
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -25,6 +24,7 @@ from athens_tx.storage.azure_auth import Signer
 from athens_tx.storage.azure_links import SignLink
 from athens_tx.storage.azure_trouble import described, error_code, refusal
 from athens_tx.storage.calls import Calls, Request, to_the_end
+from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Part, Parts, PiecesBody
 from athens_tx.storage.remote_zip import RemoteZip
 
@@ -104,7 +104,7 @@ class AzureObjects:
         if response.status != 200:
             raise ConfigError([refusal(response, self._signer.advice, datetime.now(UTC))])
         try:
-            self._parsed(response)
+            await self._parsed(response)
             if self._links:
                 await self._sign_link(f"{self._container}/none")
         except AthensError as error:
@@ -124,7 +124,7 @@ class AzureObjects:
             if error_code(response) in _NO_MARKER:
                 raise InvalidRequest("the token of the catalog is not one that it gave")
             raise self._trouble("list", response)
-        return self._parsed(response)
+        return await self._parsed(response)
 
     async def _list(self, prefix: str, cursor: str, limit: int, expect: Collection[int]) -> Response:
         query = {"restype": "container", "comp": "list", "maxresults": str(min(limit, self.largest_page))}
@@ -135,11 +135,10 @@ class AzureObjects:
         what = f"list {prefix}" if prefix else "list"
         return await self._send(what, "GET", "", query, expect=expect, limit=16 << 20)
 
-    def _parsed(self, response: Response) -> ObjectPage:
+    async def _parsed(self, response: Response) -> ObjectPage:
         try:
-            date = response.header("Date")
-            now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-            return azure_xml.listing(response.body, now)
+            now = answered(response)
+            return await parsed(self._calls.reactor, lambda body: azure_xml.listing(body, now), response.body)
         except (ValueError, TypeError) as error:
             raise StorageUnavailable(
                 f"{self._calls.name} storage: list: not the answer of a blob service", detail=str(error)

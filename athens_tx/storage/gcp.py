@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -15,12 +14,14 @@ from athens_tx.config.backends import Gcp
 from athens_tx.errors import AthensError, ConfigError, InvalidRequest, NotFound, StorageUnavailable
 from athens_tx.http_client import HttpClient, OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage, StoredObject
+from athens_tx.storage.background import Background
 from athens_tx.storage.calls import Calls, Request, to_the_end
-from athens_tx.storage.gcp_bucket import Bucket, absent, described, encoded, md5, reason
+from athens_tx.storage.gcp_bucket import Bucket, absent, described, document, encoded, md5, reason
 from athens_tx.storage.gcp_upload import ResumableUpload, begin, insert
 from athens_tx.storage.google import Access, Transport, from_key, from_surroundings, in_thread
 from athens_tx.storage.keys import ByVersion
 from athens_tx.storage.objects import ObjectStorage
+from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Parts
 from athens_tx.storage.remote_zip import RemoteZip
 
@@ -62,7 +63,7 @@ class GcpObjects:
         self._links = links
         self._found: Access | None = None
         self._budget = Budget(BUDGET)
-        self._giving_up: list[Deferred[None]] = []
+        self._giving_up = Background(calls.reactor)
 
     # -- start and end
 
@@ -88,7 +89,7 @@ class GcpObjects:
         if response.status != 200:
             raise ConfigError([self._refusal(response, self._found)])
         try:
-            self._parsed(response)
+            await self._parsed(response)
         except StorageUnavailable as error:
             raise ConfigError([f"Storage.GCP.Endpoint: {error}"]) from error
 
@@ -108,8 +109,7 @@ class GcpObjects:
 
     async def close(self) -> None:
         """See L{IObjects.close}."""
-        for giving_up in list(self._giving_up):
-            await giving_up
+        await self._giving_up.close()
         await self._calls.http.close()
         if self._found is not None:
             self._found.close()
@@ -124,7 +124,7 @@ class GcpObjects:
             raise self._told(StorageUnavailable("gcp storage: list: status 404", detail=detail), 404)
         if response.status == 400:
             raise InvalidRequest("the token of the catalog is not one that it gave")
-        return self._parsed(response)
+        return await self._parsed(response)
 
     async def _list(self, prefix: str, cursor: str, limit: int, expect: Collection[int]) -> Response:
         query = {"maxResults": str(min(limit, self.largest_page)), "fields": _LISTED}
@@ -135,13 +135,10 @@ class GcpObjects:
         what = f"list {prefix}" if prefix else "list"
         return await self._bucket.send(what, "GET", self._bucket.objects(**query), expect=expect, limit=8 << 20)
 
-    def _parsed(self, response: Response) -> ObjectPage:
-        document = self._bucket.read("list", response)
+    async def _parsed(self, response: Response) -> ObjectPage:
         try:
-            date = response.header("Date")
-            now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-            objects = [_stored(item, now) for item in document.get("items", ())]
-            return ObjectPage(objects, str(document.get("nextPageToken", "")))
+            now = answered(response)
+            return await parsed(self._calls.reactor, lambda body: _listing(body, now), response.body)
         except (ValueError, TypeError, KeyError) as error:
             raise self._bucket.strange("list", f"{type(error).__name__} {error}") from None
 
@@ -306,12 +303,15 @@ class GcpObjects:
             except StorageUnavailable as error:
                 self._calls.log.info("an upload is left behind: {reason}", reason=str(error))
 
-        giving_up = Deferred.fromCoroutine(give_up())
-        self._giving_up.append(giving_up)
-        giving_up.addBoth(lambda _: self._giving_up.remove(giving_up))
+        self._giving_up.start(give_up())
 
     async def sweep(self, age: float) -> None:
         """See L{IObjects.sweep}. Uploads that were never ended can't be listed; they are forgotten after a week."""
+
+
+def _listing(body: bytes, now: datetime) -> ObjectPage:
+    known = document(body)
+    return ObjectPage([_stored(item, now) for item in known.get("items", ())], str(known.get("nextPageToken", "")))
 
 
 def _stored(item: Mapping[str, Any], now: datetime) -> StoredObject:

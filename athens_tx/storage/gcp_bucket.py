@@ -104,12 +104,9 @@ class Bucket:
     def read(self, what: str, response: Response) -> Mapping[str, Any]:
         """@return: the document of a good answer."""
         try:
-            document = json.loads(response.body)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            raise self.strange(what, "not JSON")
-        return document
+            return document(response.body)
+        except ValueError as error:
+            raise self.strange(what, str(error)) from None
 
     def strange(self, what: str, why: str) -> StorageUnavailable:
         """@return: the failure for an answer that the service does not give."""
@@ -138,6 +135,17 @@ def md5() -> Any:
 def encoded(digest: Any) -> str:
     """@return: a digest as the service writes it."""
     return b64encode(digest.digest()).decode()
+
+
+def document(body: bytes) -> Mapping[str, Any]:
+    """@return: what a good answer says; raise C{ValueError}."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("not JSON")
+    return found
 
 
 def reason(body: bytes) -> str:

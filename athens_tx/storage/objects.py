@@ -221,7 +221,7 @@ class ObjectStorage(Service):
         groups = Groups(self._layout)
         cursor = ""
         while True:
-            page = await self._page(prefix, cursor, self._objects.largest_page)
+            page = await self._page(prefix, cursor, min(PAGE, self._objects.largest_page))
             for found in page.objects:
                 groups.add(found)
             if not page.cursor:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -18,11 +15,14 @@ from athens_tx.http_client import OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage
 from athens_tx.storage import s3_sweep, s3_xml
 from athens_tx.storage.aws import Signer
+from athens_tx.storage.background import Background
 from athens_tx.storage.calls import Calls
 from athens_tx.storage.keys import Layout
+from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Parts
 from athens_tx.storage.remote_zip import RemoteZip
 from athens_tx.storage.s3_requests import BAD_KEYS, Bucket, Content, whole
+from athens_tx.storage.xml_documents import BadDocument, error_code, parse, text
 
 #: Bytes of a part: from two parts on, a zip is uploaded in parts, as Athens does.
 PART = 8 << 20
@@ -38,8 +38,6 @@ _MINIO_MARKER = "[minio_cache:v2,return:]"
 
 #: Seconds for the start.
 START_LIMIT = 25.0
-#: Seconds for which the end waits for uploads to be given up.
-CLOSING = 5.0
 
 _CONFLICT = 412
 _UNKNOWN_CONDITION = 501
@@ -79,7 +77,7 @@ class S3Objects:
         self._budget = Budget(BUDGET)
         self._minio = False
         self._conditions = True  # until the server says that it knows none
-        self._aborting: list[Deferred[None]] = []
+        self._aborting = Background(calls.reactor)
 
     # -- start and end
 
@@ -107,7 +105,7 @@ class S3Objects:
             response = await self._first_look()
         if response.status != 200:
             raise ConfigError([self._refusal(response)])
-        self._parsed(response)
+        await self._parsed(response)
 
     async def _first_look(self) -> Response:
         return await self._list("", "", 1, expect=[status for status in range(200, 500) if status != 429])
@@ -125,7 +123,7 @@ class S3Objects:
         return "" if said == self._region else said
 
     def _refusal(self, response: Response) -> str:
-        code, said = s3_xml.error_code(response.body)
+        code, said = error_code(response.body)
         region = self._other_region(response)
         text = f"{self._table}: the server answers {response.status} {code or 'without a reason'}"
         if code in BAD_KEYS:
@@ -140,18 +138,17 @@ class S3Objects:
 
     async def close(self) -> None:
         """See L{IObjects.close}."""
-        with suppress(DeferredTimeout):
-            await DeferredList(list(self._aborting)).addTimeout(CLOSING, self._calls.reactor)
+        await self._aborting.close()
         await self._calls.http.close()
 
     # -- reading
 
     async def page(self, prefix: str, cursor: str, limit: int) -> ObjectPage:
         """See L{IObjects.page}."""
-        found = self._parsed(await self._list(prefix, cursor, limit))
+        found = await self._parsed(await self._list(prefix, cursor, limit))
         while found.cut and not found.objects:  # a server may end a page where it has passed over too much
             before = found.token
-            found = self._parsed(await self._list(prefix, "", limit, token=before))
+            found = await self._parsed(await self._list(prefix, "", limit, token=before))
             if found.token == before:
                 raise StorageUnavailable(f"{self._calls.name} storage: list {prefix}: goes round in circles")
         return ObjectPage(found.objects, found.objects[-1].key if found.cut else "")
@@ -171,11 +168,10 @@ class S3Objects:
         self._minio = self._minio or answer.header("Server") == "MinIO"
         return answer
 
-    def _parsed(self, response: Response) -> s3_xml.Listing:
+    async def _parsed(self, response: Response) -> s3_xml.Listing:
         try:
-            date = response.header("Date")
-            now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-            found = s3_xml.listing(response.body, now)
+            now = answered(response)
+            found = await parsed(self._calls.reactor, lambda body: s3_xml.listing(body, now), response.body)
         except (ValueError, TypeError) as error:
             raise StorageUnavailable(
                 f"{self._calls.name} storage: list: not the answer of an S3 server", detail=str(error)
@@ -211,7 +207,7 @@ class S3Objects:
         return RemoteZip(self._calls.reactor, reach, opened.length, opened)
 
     def _absent(self, key: str, body: bytes) -> Exception:
-        code, _ = s3_xml.error_code(body)
+        code, _ = error_code(body)
         if code == "NoSuchBucket":
             text = f"{self._calls.name} storage: get {key}: the bucket is gone"
             return StorageUnavailable(text, detail=f"look at {self._table}.Bucket")
@@ -334,7 +330,7 @@ class S3Objects:
             if answer.status == _UNKNOWN_CONDITION and self._conditions:
                 self._conditions = False
                 continue
-            code, said = s3_xml.error_code(answer.body)
+            code, said = error_code(answer.body)
             if answer.status == 501 or code == "NoSuchBucket":
                 raise StorageUnavailable(
                     f"{self._calls.name} storage: {what}: status {answer.status} {code}", detail=said, retry_after=10
@@ -355,9 +351,7 @@ class S3Objects:
             except StorageUnavailable as error:  # the sweep of the next start finds it
                 self._calls.log.info("an upload is left behind: {reason}", reason=str(error))
 
-        aborting = Deferred.fromCoroutine(abort())
-        self._aborting.append(aborting)
-        aborting.addBoth(lambda _: self._aborting.remove(aborting))
+        self._aborting.start(abort())
 
     async def sweep(self, age: float) -> None:
         """See L{IObjects.sweep}."""
@@ -366,16 +360,16 @@ class S3Objects:
 
 
 def _is_no_bucket(response: Response) -> bool:
-    return response.status == 404 and s3_xml.error_code(response.body)[0] in ("NoSuchBucket", "")
+    return response.status == 404 and error_code(response.body)[0] in ("NoSuchBucket", "")
 
 
 def _in_spite_of_200(response: Response) -> bool:
     """@return: whether the server began to answer before it knew that it would fail."""
-    return response.status == 200 and s3_xml.error_code(response.body) != ("", "")
+    return response.status == 200 and error_code(response.body) != ("", "")
 
 
 def _read(response: Response, document: str, element: str, name: str) -> str:
     try:
-        return s3_xml.text(s3_xml.parse(response.body, document), element)
-    except s3_xml.BadDocument as error:
+        return text(parse(response.body, document), element)
+    except BadDocument as error:
         raise StorageUnavailable(f"{name} storage: not the answer of an S3 server", detail=str(error)) from None

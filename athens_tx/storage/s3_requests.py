@@ -11,10 +11,10 @@ import attrs
 from twisted.internet.threads import deferToThreadPool
 
 from athens_tx.http_client import OpenResponse, Response
-from athens_tx.storage import s3_xml
 from athens_tx.storage.aws import Signer
 from athens_tx.storage.calls import Calls, Request
 from athens_tx.storage.parts import Part, PiecesBody
+from athens_tx.storage.xml_documents import error_code
 
 _EMPTY = hashlib.sha256().hexdigest()
 #: Bytes that are hashed at once rather than in a thread.
@@ -50,7 +50,7 @@ class Bucket:
     def __init__(self, calls: Calls, url: str, signer: Signer) -> None:
         """@param url: without a slash at its end."""
         self.signer = signer
-        self._calls = calls
+        self.calls = calls
         self._url = url
 
     async def send(
@@ -79,7 +79,7 @@ class Bucket:
             signed = await self.signer.headers(method, url, headers or {}, content.sha256)
             return Request(method, url, signed, PiecesBody(content.part.pieces, content.part.length))
 
-        return await self._calls.small(what, make, expect=expect, limit=limit, patient=patient, failed=failed)
+        return await self.calls.small(what, make, expect=expect, limit=limit, patient=patient, failed=failed)
 
     async def open(self, key: str, headers: Mapping[str, str], expect: Collection[int]) -> OpenResponse:
         """@return: an object as a stream; see L{Calls.open}."""
@@ -88,7 +88,7 @@ class Bucket:
         async def make() -> Request:
             return Request("GET", url, await self.signer.headers("GET", url, headers, _EMPTY))
 
-        return await self._calls.open(f"get {key}", make, expect=expect)
+        return await self.calls.open(f"get {key}", make, expect=expect)
 
     async def link(self, key: str) -> str:
         """@return: a URL with which anybody can GET an object."""
@@ -110,7 +110,7 @@ class Bucket:
 
         if part.length <= _SMALL:
             return hashed()
-        reactor = self._calls.reactor
+        reactor = self.calls.reactor
         return await deferToThreadPool(reactor, reactor.getThreadPool(), hashed)
 
 
@@ -121,11 +121,11 @@ def whole(data: bytes) -> Part:
 
 def is_about_keys(response: Response) -> bool:
     """@return: whether a request was refused for what it was signed with."""
-    return response.status == 401 or s3_xml.error_code(response.body)[0] in _OLD_KEYS
+    return response.status == 401 or error_code(response.body)[0] in _OLD_KEYS
 
 
 def described(response: Response) -> str:
     """@return: what an answer says of the trouble, and what to look at; for L{Calls}."""
-    code, said = s3_xml.error_code(response.body)
+    code, said = error_code(response.body)
     advice = "look at the credentials and at what they may do in the bucket" if response.status in (401, 403) else ""
     return " ".join(filter(None, (code, said, advice)))

@@ -8,6 +8,7 @@ from athens_tx.errors import StorageUnavailable
 from athens_tx.interfaces import IObjects
 from athens_tx.storage import s3_xml
 from athens_tx.storage.keys import Layout
+from athens_tx.storage.parsing import parsed
 from athens_tx.storage.s3_requests import Bucket, described
 
 #: What a server says to what it does not let us do, or does not know. It is in no trouble for that.
@@ -37,7 +38,7 @@ async def uploads(bucket: Bucket, layout: Layout, age: float) -> None:
             raise StorageUnavailable(f"list uploads: status {answer.status}", detail=described(answer))
         before = more
         try:
-            found, more = s3_xml.uploads(answer.body)
+            found, more = await parsed(bucket.calls.reactor, s3_xml.uploads, answer.body)
         except ValueError as error:
             raise StorageUnavailable("the list of uploads can't be read", detail=str(error)) from None
         if more == before:

@@ -6,12 +6,12 @@ from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import unquote
-from xml.etree.ElementTree import Element, ParseError, fromstring
 from xml.sax.saxutils import escape
 
 import attrs
 
 from athens_tx.interfaces import StoredObject
+from athens_tx.storage.xml_documents import BadDocument, error_field, parse, text
 
 
 @attrs.frozen
@@ -30,28 +30,6 @@ class Upload:
     key: str
     id: str
     started: datetime
-
-
-class BadDocument(ValueError):
-    """Not the document that was expected."""
-
-
-def parse(document: bytes, name: str) -> Element:
-    """@return: the root, whose name without its namespace must be C{name}; raise L{BadDocument}."""
-    try:
-        root = fromstring(document)  # noqa: S314  expat bounds what entities can become
-    except ParseError as error:
-        raise BadDocument(f"no XML: {error}") from None
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    if root.tag != name:
-        raise BadDocument(f"{root.tag} instead of {name}")
-    return root
-
-
-def text(element: Element, name: str) -> str:
-    """@return: what an element below C{element} holds; empty where there is none."""
-    return element.findtext(name) or ""
 
 
 def listing(document: bytes, now: datetime) -> Listing:
@@ -98,21 +76,9 @@ def uploads(document: bytes) -> tuple[Sequence[Upload], tuple[str, str] | None]:
     return found, (marker, text(root, "NextUploadIdMarker"))
 
 
-def error_code(document: bytes) -> tuple[str, str]:
-    """@return: code and message of an error, a line each; empty where it is none that can be read."""
-    return _of_error(document, "Code"), _of_error(document, "Message")
-
-
 def error_region(document: bytes) -> str:
     """@return: the region that an error says is the right one; empty where it says none."""
-    return _of_error(document, "Region")
-
-
-def _of_error(document: bytes, name: str) -> str:
-    try:
-        return " ".join(text(parse(document, "Error"), name).split())
-    except BadDocument:
-        return ""
+    return error_field(document, "Region")
 
 
 def completion(tags: Sequence[str]) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import time
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from athens_tx.config.backends import Gcp as Table
 from athens_tx.errors import BadUpstream, ConfigError, InvalidRequest, NotFound, StorageUnavailable
 from athens_tx.interfaces import ILinks
 from athens_tx.module.version import ModuleVersion as MV
-from athens_tx.storage import calls, gcp
+from athens_tx.storage import background, calls, gcp
 from athens_tx.storage.body import BytesZip
 from athens_tx.storage.gcp import PART, GcpLayout, gcp_storage
 from athens_tx.storage.gcp_upload import rest
@@ -342,6 +343,26 @@ async def test_an_upload_that_cannot_be_given_up_is_left_behind(world: World, lo
         await world.upload()
     while not any("left behind" in event.get("log_format", "") for event in logged):
         await deferLater(reactor, 0, lambda: None)
+
+
+@pytest_twisted.ensureDeferred
+async def test_the_end_waits_for_no_store_that_says_nothing(cloud: GoogleCloud, monkeypatch: Any) -> None:
+    monkeypatch.setattr(background, "CLOSING", 0.3)
+    proxy = FaultProxy(reactor, cloud.server.port)
+    async with started(proxy.endpoint, json_key=key_of(cloud)) as storage:
+        body = HandZip(len(BIG))
+        uploading = Deferred.fromCoroutine(storage._objects.upload("a/@v/v1.zip", body, "application/zip", ""))
+        await body.started
+        body.give(BIG[: PART + 1000])
+        while not cloud.sessions:
+            await deferLater(reactor, 0, lambda: None)
+        proxy.frozen = True
+        uploading.cancel()
+        with pytest.raises(CancelledError):
+            await uploading
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 2
+    await proxy.stop()
 
 
 @pytest_twisted.ensureDeferred

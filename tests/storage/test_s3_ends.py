@@ -260,7 +260,7 @@ async def test_the_end_of_the_storage_waits_for_no_server(
     saving = Deferred.fromCoroutine(storage.save(ONE, INFO, MOD, body))
     await body.started
     saving.addErrback(lambda _: None)
-    monkeypatch.setattr("athens_tx.storage.s3.CLOSING", 0.3)
+    monkeypatch.setattr("athens_tx.storage.background.CLOSING", 0.3)
     world.proxy.frozen = True
     reading = Deferred.fromCoroutine(storage.info(ONE))
     saving.cancel()
