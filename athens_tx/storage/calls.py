@@ -149,6 +149,13 @@ class Calls:
 
         return await self._tried(what, make, attempt)
 
+    async def words(self, what: str, answer: OpenResponse) -> bytes:
+        """@return: the body of an answer of L{open} that is no object but says why there is none."""
+        try:
+            return await self._within(ATTEMPT_LIMIT, answer.read(limit=64 * 1024, idle=ATTEMPT_LIMIT))
+        except AthensError as trouble:
+            raise self._told(what, trouble) from None
+
     async def _tried(
         self,
         what: str,

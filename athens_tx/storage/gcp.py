@@ -155,7 +155,7 @@ class GcpObjects:
         what = f"get {key}"
         opened = await self._bucket.open(what, self._bucket.object(key, alt="media"), {}, (200, 404))
         if opened.status == 404:
-            raise self._absent(key, await opened.read(limit=64 * 1024))
+            raise self._absent(key, await self._calls.words(f"get {key}", opened))
         if opened.length is None:
             opened.abort()
             raise StorageUnavailable(f"gcp storage: {what}: an answer without a length")
@@ -170,7 +170,7 @@ class GcpObjects:
                 raise NotFound(f"{key} was deleted meanwhile")
             return part
 
-        return RemoteZip(self._calls.reactor, reach, opened.length, opened)
+        return RemoteZip(self._calls.reactor, reach, opened.length, opened, resumable=bool(generation))
 
     async def link(self, key: str) -> str:
         """See L{IObjects.link}."""

@@ -160,6 +160,10 @@ def absent(key: str, body: bytes) -> AthensError:
     """@return: what a 404 means."""
     if reason(body).startswith(_NO_BUCKET):
         return StorageUnavailable("the bucket of the storage is gone", detail="look at Storage.GCP.Bucket")
+    if body.lstrip()[:1] == b"<":  # a page of something in front of the store
+        return StorageUnavailable(
+            f"get {key}: a 404 that is none of the store's", detail="look at Storage.GCP.Endpoint"
+        )
     return NotFound(f"{key} is not stored")
 
 

@@ -190,7 +190,7 @@ class S3Objects:
         """See L{IObjects.open}."""
         opened = await self._bucket.open(key, {}, (200, 404))
         if opened.status == 404:
-            raise self._absent(key, await opened.read(limit=64 * 1024))
+            raise self._absent(key, await self._calls.words(f"get {key}", opened))
         if opened.length is None:
             opened.abort()
             raise StorageUnavailable(f"{self._calls.name} storage: get {key}: an answer without a length")
@@ -211,6 +211,9 @@ class S3Objects:
         if code == "NoSuchBucket":
             text = f"{self._calls.name} storage: get {key}: the bucket is gone"
             return StorageUnavailable(text, detail=f"look at {self._table}.Bucket")
+        if code not in ("NoSuchKey", "NoSuchObject"):  # something in front of the store may know nothing of it
+            text = f"{self._calls.name} storage: get {key}: a 404 that is none of the store's"
+            return StorageUnavailable(text, detail=f"{code}: look at {self._table}.Endpoint", retry_after=10)
         return NotFound(f"{key} is not stored")
 
     async def link(self, key: str) -> str:
@@ -253,9 +256,9 @@ class S3Objects:
         try:
             content = await self._bucket.content(await parts.next())
             headers = {"Content-Type": content_type, **content.headers}
-            return await self._conditionally(
-                f"put {key}", "PUT", key, {}, headers, content, replacing, content.md5.hex()
-            )
+            what, expected = f"put {key}", content.md5.hex()
+            _, ours = await self._conditionally(what, "PUT", key, {}, headers, content, replacing, expected)
+            return ours
         finally:
             self._budget.give(size)
 
@@ -264,7 +267,7 @@ class S3Objects:
             f"begin upload of {key}", "POST", key, {"uploads": ""}, headers={"Content-Type": content_type}
         )
         upload = _read(begun, "InitiateMultipartUploadResult", "UploadId", self._calls.name)
-        done = False
+        ended = False
         try:
             tags, digests, last = [], b"", False
             while not last:
@@ -275,10 +278,10 @@ class S3Objects:
             expected = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(tags)}"
             query = {"uploadId": upload}
             what = f"end upload of {key}"
-            done = await self._conditionally(what, "POST", key, query, {}, content, replacing, expected)
-            return done
+            ended, ours = await self._conditionally(what, "POST", key, query, {}, content, replacing, expected)
+            return ours
         finally:
-            if not done:
+            if not ended:  # the same bytes may be there by the upload of another
                 self._abort(key, upload)
 
     async def _upload_part(self, key: str, upload: str, parts: Parts) -> tuple[str, bytes, bool]:
@@ -305,10 +308,10 @@ class S3Objects:
         content: Content,
         replacing: str,
         expected: str,
-    ) -> bool:
+    ) -> tuple[bool, bool]:
         """
         @param expected: the ETag that these bytes have where nothing is encrypted.
-        @return: whether they are there now.
+        @return: whether this has written them, and whether they are there now.
         """
         while True:
             condition = {"If-Match": replacing} if replacing else {"If-None-Match": "*"}
@@ -326,7 +329,7 @@ class S3Objects:
                 failed=_in_spite_of_200,
             )
             if answer.status == 200:
-                return True
+                return True, True
             if answer.status == _UNKNOWN_CONDITION and self._conditions:
                 self._conditions = False
                 continue
@@ -335,7 +338,7 @@ class S3Objects:
                 raise StorageUnavailable(
                     f"{self._calls.name} storage: {what}: status {answer.status} {code}", detail=said, retry_after=10
                 )
-            return await self._holds(key, expected)
+            return False, await self._holds(key, expected)
 
     async def _holds(self, key: str, tag: str) -> bool:
         """@return: whether the bytes with this ETag are there."""

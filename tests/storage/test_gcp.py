@@ -504,7 +504,7 @@ async def test_trouble_is_told_without_hosts_and_is_never_absence(world: World) 
     world.proxy.answer(503, None, body=failure(503, "We are\n sorry")[2])
     body = HandZip(3)
     asked = {
-        "list github.com/BurntSushi/toml/@v/": world.storage.list(TOML.path),
+        "list github.com/BurntSushi/toml/@v/v": world.storage.list(TOML.path),
         f"get {KEYS[0]}": world.storage.info(TOML),
         f"get {KEYS[1]}": world.storage.mod(TOML),
         f"get {KEYS[2]}": world.storage.zip(TOML),

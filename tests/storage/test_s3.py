@@ -125,12 +125,12 @@ async def test_a_save_survives_a_server_that_wants_patience(world: World, match:
 @pytest.mark.parametrize("match", [ZIP, MOD_PUT, INFO_PUT])
 @pytest_twisted.ensureDeferred
 async def test_a_put_that_was_done_though_its_answer_was_lost(world: World, match: str) -> None:
-    """The second try of the zip is refused: something is there. It is ours."""
+    """The second try is refused: something is there. It is ours."""
     storage = await world.storage()
     world.proxy.lose_answer(match=match)
     await save(storage)
     assert world.proxy.count(match) == 2
-    assert world.proxy.count("HEAD") == (match == ZIP)
+    assert world.proxy.count("HEAD") == 1
     await assert_whole(storage)
 
 
@@ -371,7 +371,7 @@ async def test_the_bucket_disappears_later(world: World, logged: list[dict[str, 
     world.bucket.client.create_bucket(Bucket=world.bucket.name)
     await save(storage)
     await assert_whole(storage)
-    assert told(logged, "works again") == 1
+    assert told(logged, "works again") == 0  # it answered all the time
 
 
 @pytest_twisted.ensureDeferred
