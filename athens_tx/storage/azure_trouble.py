@@ -35,13 +35,8 @@ def described(response: Response) -> str:
 
 
 def _said(response: Response) -> str:
-<<<<<<< /tmp/fixc-merge/athens_tx_storage_azure_trouble.py.ours
     """@return: the sentence for people; behind it are an id and the time."""
-    return s3_xml.error_code(response.body)[1].partition("RequestId:")[0].strip()
-=======
-    """@return: the sentence for people; behind it are lines with an id and the time."""
-    return xml_documents.error_code(response.body)[1].partition("\n")[0].strip()
->>>>>>> /tmp/fixc-merge/athens_tx_storage_azure_trouble.py.new
+    return xml_documents.error_code(response.body)[1].partition("RequestId:")[0].strip()
 
 
 def refusal(response: Response, advice: str, now: datetime) -> str:

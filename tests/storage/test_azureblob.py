@@ -269,11 +269,7 @@ async def test_a_write_whose_answer_is_lost_is_done(bench: Bench) -> None:
     bench.proxy.lose_answer(match="^PUT .*info")
     await save(storage)
     assert (await storage.info(X), await whole(await storage.zip(X))) == (INFO, ZIP)
-<<<<<<< /tmp/fixc-merge/tests_storage_test_azureblob.py.ours
-    assert bench.proxy.methods()["HEAD"] == 2
-=======
     assert bench.proxy.methods()["HEAD"] == 2  # of the zip, and of the info
->>>>>>> /tmp/fixc-merge/tests_storage_test_azureblob.py.new
 
 
 @pytest.mark.usefixtures("small_parts")
