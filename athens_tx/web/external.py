@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, TimeoutError
 
 from athens_tx.errors import BadUpstream, InvalidRequest, RequestTooLarge, StorageUnavailable
 from athens_tx.fetch.pool import Pool
-from athens_tx.interfaces import IStorage
+from athens_tx.interfaces import IStorage, IZip
 from athens_tx.module.escape import unescape_path, unescape_version
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import FileSink, FileZip
@@ -46,6 +46,16 @@ def _version(request: WebRequest, module: str, version: str) -> ModuleVersion:
     mv = ModuleVersion(unescape_path(module), plain)
     request.module, request.version = mv.path, mv.version
     return mv
+
+
+def _tag(mv: ModuleVersion, source: IZip) -> bytes:
+    """
+    Clients go on with a zip that was cut where its tag is the same; a strong one must not outlive a version that is
+    deleted and stored anew with other bytes.
+    """
+    if isinstance(source, FileZip) and source.tag:
+        return entity_tag("zip", f"{mv} {source.tag}", source.length)
+    return b"W/" + entity_tag("zip", str(mv), source.length)
 
 
 class ExternalStorage:
@@ -87,7 +97,7 @@ class ExternalStorage:
         if request.gone:
             source.stopProducing()
             return None
-        part = bodies.head(request, _ZIP, entity_tag("zip", str(mv), source.length), source.length)
+        part = bodies.head(request, _ZIP, _tag(mv, source), source.length)
         if request.method == b"HEAD" or part.length == 0:
             source.stopProducing()
             return b""

@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from athens_tx.errors import AlreadyStored, NotSupported, StorageUnavailable
 from athens_tx.module.version import ModuleVersion as MV
 from athens_tx.storage.body import BytesZip, MemorySink, pour
+from athens_tx.storage.memory import MemoryStorage
 from athens_tx.web import external
 from athens_tx.web.request import MAX_BODY
 from tests.support.external import PATH, ExternalServer
@@ -502,3 +503,27 @@ async def test_half_a_body_from_a_half_closed_connection_is_the_end_of_it(serve:
     await until(lambda: client.server.site.in_flight)
     wire.transport.loseWriteConnection()
     assert await wire.end() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zip_stored_anew_has_another_tag(serve: Any) -> None:
+    client = await serve()
+    zips, tags = (b"one zip", b"two zip"), []
+    for data in zips:
+        await client.server.storage.save(FOO, b"{}", b"module m", BytesZip(data))
+        answers = [await client.ask(f"{AT}/{FOO.version}.zip") for _ in range(2)]
+        assert [answer.body for answer in answers] == [data] * 2
+        tags += [answer.headers["etag"] for answer in answers]
+        await client.server.storage.delete(FOO)
+    assert tags[0] == tags[1] != tags[2] == tags[3]
+    assert all(tag.startswith('"') for tag in tags)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_storage_that_can_not_tell_its_zips_apart_gives_a_weak_tag(serve: Any) -> None:
+    client = await serve(storage=MemoryStorage(1 << 20))
+    await client.server.storage.save(FOO, b"{}", b"module m", BytesZip(b"a zip"))
+    tag = (await client.ask(f"{AT}/{FOO.version}.zip")).headers["etag"]
+    assert tag.startswith('W/"')
+    answer = await client.ask(f"{AT}/{FOO.version}.zip", "GET", "Range: bytes=2-3", f"If-Range: {tag}")
+    assert (answer.status, answer.body) == (200, b"a zip")
