@@ -20,13 +20,11 @@ from tests.support.faults import FaultProxy
 from tests.support.goclient import GoClient
 from tests.support.http import Reply
 from tests.support.repositories import Repositories
-from tests.support.stores import REMOTE, Store
+from tests.support.stores import KINDS, REMOTE, Store
 from tests.support.upstream import Upstream
 
 reactor: Any = _reactor
 LIB = "github.com/acme/lib"
-#: One store of each C{StorageType}.
-KINDS = sorted({name.partition("-")[0]: name for name in reversed(REMOTE)}.values())
 
 
 @pytest_twisted.async_yield_fixture

@@ -14,7 +14,7 @@ from twisted.internet.threads import deferToThread
 
 from athens_tx.module.version import ModuleVersion
 from tests.support.faults import FaultProxy
-from tests.support.stores import REMOTE, Store
+from tests.support.stores import KINDS, Store
 
 reactor: Any = _reactor
 PATH = "example.com/many"
@@ -53,7 +53,7 @@ async def proxy(store: Store) -> AsyncIterator[FaultProxy]:
     await proxy.stop()
 
 
-@pytest.mark.parametrize("store", REMOTE, indirect=True)
+@pytest.mark.parametrize("store", KINDS, indirect=True)
 @pytest_twisted.ensureDeferred
 async def test_a_thousand_versions_are_listed_and_walked_through_in_few_requests(
     store: Store, proxy: FaultProxy

@@ -21,10 +21,10 @@ from twisted.internet import reactor
 from tests.support.processes import run
 from tests.support.stores import REMOTE, Store
 
-MIB = int(os.environ.get("ATHENS_TX_BIG_ZIP_MB", "100"))
+MIB = int(os.environ.get("ATHENS_TX_BIG_ZIP_MB", "64"))
 TOP = Path(__file__).parents[2]
-#: Saves at once, and the MiB of each.
-MANY, EACH = 20, min(MIB, 30)
+#: Saves at once, and the MiB of each, which are more than one part.
+MANY, EACH = 20, min(30, max(9, MIB // 8))
 #: MiB that a process may grow.
 LIMIT = 64.0
 

@@ -18,6 +18,8 @@ from tests.support.opening import Opened, open_storage
 
 #: The names of the contract's backends that are a network away; before a C{-} stands the C{StorageType}.
 REMOTE: Sequence[str] = tuple(sorted(name for name, made in BACKENDS.items() if made.raw and name != "disk"))
+#: One of each C{StorageType}, over all servers there are.
+KINDS: Sequence[str] = sorted({name.partition("-")[0]: name for name in reversed(REMOTE)}.values())
 
 _HOST = "127.0.0.1"
 
