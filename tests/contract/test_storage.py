@@ -533,7 +533,7 @@ def random_tree(chance: random.Random) -> set[MV]:
 @pytest.mark.parametrize("seed", range(30))
 @pytest_twisted.ensureDeferred
 async def test_catalog_pages_of_random_trees(backend: Any, storage: Any, seed: int) -> None:
-    unspeakable = set(getattr(backend, "unspeakable", ""))
+    unspeakable = set(getattr(type(backend), "unspeakable", ""))
     tree = {mv for mv in random_tree(random.Random(seed)) if not unspeakable & set(mv.path)}
     for mv in tree:
         if backend.raw:
