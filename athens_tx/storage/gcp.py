@@ -343,7 +343,7 @@ def gcp_storage(
         try:
             access = await _access(reactor, table, transport, emulated=bool(emulator) and not table.endpoint)
         except BaseException:
-            transport.session.close()
+            transport.close()
             raise
         base = (table.endpoint or emulator or f"https://storage.{access.domain}").rstrip("/")
         return Bucket(calls, base.removesuffix("/storage/v1"), table.bucket, access), access

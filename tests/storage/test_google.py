@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import socket
+import threading
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,18 @@ import pytest
 import pytest_twisted
 import trustme
 from google.auth import environment_vars, iam
-from google.auth.compute_engine import _metadata
+from google.auth.compute_engine import Credentials, _metadata
 from OpenSSL import SSL
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, DeferredSemaphore, gatherResults
 from twisted.internet.ssl import CertificateOptions
 from twisted.internet.task import Clock, deferLater
 
+from athens_tx.config.backends import Gcp
 from athens_tx.errors import ConfigError, StorageUnavailable
-from athens_tx.storage import google
+from athens_tx.storage import gcp, google
 from athens_tx.storage.credentials import AGAIN, AHEAD
-from athens_tx.storage.google import Access, Transport, from_key, from_surroundings, in_thread, said
+from athens_tx.storage.google import SIGNATURES, Access, Transport, from_key, from_surroundings, in_thread, said
 from tests.storage.google_cloud import EMAIL, GoogleCloud
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning:google")
@@ -61,7 +63,7 @@ async def cloud() -> Any:
 def transport() -> Any:
     transport = Transport({})
     yield transport
-    transport.session.close()
+    transport.close()
 
 
 def encoded(document: Any) -> str:
@@ -271,8 +273,6 @@ async def test_work_that_takes_too_long_is_not_waited_for() -> None:
     time = FakeTime()
     go_on: Deferred[None] = Deferred()
     pool = reactor.getThreadPool()  # type: ignore[attr-defined]
-    import threading
-
     held = threading.Event()
     working = Deferred.fromCoroutine(in_thread(time, held.wait))
     time.advance(google.LIMIT)
@@ -281,6 +281,44 @@ async def test_work_that_takes_too_long_is_not_waited_for() -> None:
     held.set()
     pool.callInThread(reactor.callFromThread, go_on.callback, None)  # type: ignore[attr-defined]
     await go_on
+
+
+@pytest_twisted.ensureDeferred
+async def test_work_that_nobody_waits_for_still_has_its_place() -> None:
+    time, places = FakeTime(), DeferredSemaphore(1)
+    held, done = threading.Event(), []
+    first = Deferred.fromCoroutine(in_thread(time, held.wait, places))
+    second = Deferred.fromCoroutine(in_thread(time, lambda: done.append(2), places))
+    time.advance(google.LIMIT)
+    for working in (first, second):  # who waits for a place does not wait for ever
+        with pytest.raises(StorageUnavailable, match="no answer within 20 s"):
+            await working
+    third = Deferred.fromCoroutine(in_thread(time, lambda: done.append(3), places))
+    await turn()
+    assert done == []
+    held.set()
+    await third
+    assert done == [3]
+    await turn()
+    assert places.tokens == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_each_thread_has_a_session_of_its_own(tmp_path: Path) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    transport = Transport({"SSL_CERT_FILE": str(tmp_path / "ca.pem")})
+    meeting = threading.Barrier(3)
+
+    def look() -> tuple[Any, Any]:
+        found = transport.session, transport.session
+        meeting.wait(10)
+        return found
+
+    found = await gatherResults([Deferred.fromCoroutine(in_thread(reactor, look)) for _ in range(3)])
+    assert all(first is second for first, second in found)
+    assert len({first for first, _ in found}) == 3
+    assert len({id(first.get_adapter("https://host/")._context) for first, _ in found}) == 3
+    transport.close()
 
 
 @pytest_twisted.ensureDeferred
@@ -302,7 +340,7 @@ async def test_the_certificates_of_the_environment_count(tmp_path: Path) -> None
             with pytest.raises(StorageUnavailable) as raised:
                 await made.headers()
             assert "certificate verify failed" in raised.value.detail
-        transport.session.close()
+        transport.close()
     await cloud.server.stop()
     await deferLater(reactor, 0, lambda: None)
 
@@ -359,6 +397,65 @@ async def test_an_account_without_a_key_lets_google_sign(
     assert "signBlob denied" in raised.value.detail
     with pytest.raises(ConfigError, match=r"Storage.GCP.PresignedRedirect: .*signBlob denied.*Token Creator"):
         await made.begin_links()
+
+
+@pytest_twisted.ensureDeferred
+async def test_few_links_are_signed_at_once(transport: Transport, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, signing, most = threading.Event(), [], []
+
+    def sign(data: bytes) -> bytes:
+        signing.append(data)
+        most.append(len(signing))
+        held.wait(10)
+        signing.pop()
+        return b"signed"
+
+    made = Access(reactor, object(), "JSONKey", transport)
+    monkeypatch.setattr(google, "_signer", lambda *_: (EMAIL, sign))
+    held.set()
+    await made.begin_links()
+    held.clear()
+    links = [Deferred.fromCoroutine(made.link(f"https://host/{number}")) for number in range(3 * SIGNATURES)]
+    while len(signing) < SIGNATURES:
+        await deferLater(reactor, 0.01)
+    held.set()
+    assert all(link.endswith(b"signed".hex()) for link in await gatherResults(links))
+    assert max(most) == SIGNATURES
+
+
+def machine(cloud: GoogleCloud, monkeypatch: pytest.MonkeyPatch, **answers: tuple[int, bytes]) -> Credentials:
+    """@return: the identity of a machine of Google's, whose metadata service answers so."""
+    monkeypatch.setattr(_metadata, "_GCE_METADATA_HOST", cloud.url.removeprefix("http://"))
+    account = "GET /computeMetadata/v1/instance/service-accounts/default"
+    said = {"Content-Type": "application/json"}
+    cloud.answers[f"{account}/token"] = (200, said, b'{"access_token": "of the machine", "expires_in": 3600}')
+    cloud.answers[account] = (200, said, json.dumps({"email": EMAIL, "scopes": []}).encode())
+    status, body = answers["universe"]
+    cloud.answers["GET /computeMetadata/v1/universe"] = (status, {}, body)
+    return Credentials()
+
+
+@pytest.mark.parametrize(("universe", "domain"), [((200, b"cloud.example"), "cloud.example"), ((403, b"no"), "")])
+@pytest_twisted.ensureDeferred
+async def test_a_machine_says_to_which_cloud_it_belongs(
+    cloud: GoogleCloud, transport: Transport, monkeypatch: pytest.MonkeyPatch, universe: Any, domain: str
+) -> None:
+    identity = machine(cloud, monkeypatch, universe=universe)
+    made = Access(reactor, identity, "default credentials", transport)
+    if domain:
+        await made.begin()
+        assert made.domain == domain
+        return
+    with pytest.raises(StorageUnavailable, match="nobody says to which cloud the credentials belong") as raised:
+        await made.begin()
+    assert "Failed to retrieve" in raised.value.detail
+    monkeypatch.setattr(gcp, "from_surroundings", lambda _: Credentials())
+    storage = gcp.gcp_storage(reactor, Gcp(bucket="b"), {}, timeout=20.0)
+    storage.startService()
+    with pytest.raises(ConfigError, match=r"^Storage.GCP.JSONKey: nobody says .*: Failed to retrieve") as refused:
+        await storage.ready
+    assert len(refused.value.problems) == 1
+    await storage.stopService()
 
 
 async def until(made: Access, authorization: str) -> None:
