@@ -592,6 +592,22 @@ async def test_a_marker_that_is_none_is_a_bad_request(canned: Any, code: str) ->
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_marker_of_the_stores_own_that_it_does_not_take_is_trouble(canned: Any) -> None:
+    def answer(request: Any) -> bytes:
+        if b"marker" not in request.args:
+            return EMPTY.replace(b"<NextMarker/>", b"<NextMarker>more</NextMarker>")
+        request.setResponseCode(400)
+        return b"<Error><Code>OutOfRangeInput</Code><Message>m</Message></Error>"
+
+    storage = await canned(answer)
+    for ask in (storage.list(X.path), storage.exists(X), storage.incomplete(), storage.catalog("", 10)):
+        with pytest.raises(StorageUnavailable, match="does not go on with its own listing"):
+            await ask
+    with pytest.raises(InvalidRequest):
+        await storage.catalog("nonsense", 10)
+
+
+@pytest_twisted.ensureDeferred
 async def test_pages_without_blobs_are_not_the_end_and_pages_are_bounded(canned: Any) -> None:
     entry = (
         "<Blob><Name>{key}</Name><Properties><Last-Modified>Sat, 03 Feb 2024 04:05:06 GMT</Last-Modified>"

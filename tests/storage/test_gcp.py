@@ -557,6 +557,22 @@ async def test_what_is_no_listing_is_not_an_empty_one(world: World, body: bytes)
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_token_of_the_stores_own_that_it_does_not_take_is_trouble(cloud: GoogleCloud) -> None:
+    known = cloud._list
+
+    def listing(query: dict[str, str]) -> Any:
+        return known(query) if "pageToken" in query else (200, {}, b'{"nextPageToken": "no token"}')
+
+    cloud._list = listing  # type: ignore[method-assign]
+    async with started(cloud.url, json_key=key_of(cloud)) as storage:
+        for ask in (storage.list(TOML.path), storage.exists(TOML), storage.incomplete(), storage.catalog("", 10)):
+            with pytest.raises(StorageUnavailable, match="does not go on with its own listing"):
+                await ask
+        with pytest.raises(InvalidRequest):
+            await storage.catalog("nonsense", 10)
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_zip_without_a_length_is_not_given(world: World) -> None:
     world.proxy.answer(200, 1, "GET", headers={"Transfer-Encoding": "chunked"}, body=b"0\r\n\r\n")
     with pytest.raises(StorageUnavailable):
