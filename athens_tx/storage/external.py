@@ -35,7 +35,6 @@ from athens_tx.storage.external_calls import (
     Redirected,
     describe,
     is_markup,
-    is_object,
     parse_page,
     strong_tag,
 )
@@ -169,14 +168,9 @@ class ExternalStorage(Service):
             if response.status != 400:
                 self._learn(mv, number)
                 if response.status == 200:
-                    self._check_file(f"get {mv}{suffix}", suffix, response)
+                    self._refuse_markup(f"get {mv}{suffix}", response)
                 return response
         raise InvalidModule(f"the external storage refuses the name {str(mv)!r}")
-
-    def _check_file(self, what: str, suffix: str, response: Response) -> None:
-        if suffix == ".info" and response.body and not is_object(response.body):
-            raise self._strange(what, "the answer is no JSON object")
-        self._refuse_markup(what, response)
 
     async def _whole(self, mv: ModuleVersion, suffix: str, limit: int) -> bytes:
         response = await self._file(mv, suffix, limit)

@@ -41,16 +41,8 @@ def describe(response: Response) -> str:
     return f"{advice}; it says: {printable}" if printable else advice
 
 
-def is_object(body: bytes) -> bool:
-    """@return: whether it is a JSON object, as each C{.info} is."""
-    try:
-        return isinstance(json.loads(body), dict)
-    except (ValueError, RecursionError):
-        return False
-
-
 def is_markup(body: bytes) -> bool:
-    """@return: whether it is a page for people, such as one to log in at; neither a list nor a go.mod begins so."""
+    """@return: whether it is a page for people, such as one to log in at; no list or small file begins so."""
     return body.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
 

@@ -331,14 +331,6 @@ async def test_a_page_for_people_is_no_file_of_a_version(world: World, page: byt
             await asking
 
 
-@pytest.mark.parametrize("info", [b"[]", b"7", b"[" * 100_000, b"\xff"])
-@pytest_twisted.ensureDeferred
-async def test_an_info_is_an_object(world: World, info: bytes) -> None:
-    world.server.answers["GET /example.com/low/@v/v1.0.0.info"] = (200, info, {})
-    with pytest.raises(StorageUnavailable, match="no JSON object"):
-        await world.storage.info(LOW)
-
-
 @pytest.mark.parametrize("by", [-7, 7])
 @pytest_twisted.ensureDeferred
 async def test_a_zip_of_another_length_than_said_is_no_zip(world: World, by: int) -> None:
