@@ -13,7 +13,7 @@ from athens_tx.errors import AthensError, Elsewhere, InvalidModule
 from athens_tx.interfaces import IStorage
 from athens_tx.module.path import check_path, check_version_query
 from athens_tx.module.version import ModuleVersion
-from athens_tx.progress import Walk, each, walk
+from athens_tx.progress import Pages, Walk, each, shown, walk
 
 if TYPE_CHECKING:
     from athens_tx.config import Config
@@ -94,9 +94,10 @@ async def print_catalog(assembly: Assembly, as_json: bool) -> int:
 
 async def catalog(storage: IStorage) -> Walk:
     """Walk the whole catalog of a storage, page by page."""
-    token = ""
+    token, pages = "", Pages()
     while True:
         versions, token = await storage.catalog(token, PAGE)
+        pages.turn(versions, token)
         for mv in versions:
             yield mv
         if not token:
@@ -113,6 +114,6 @@ def tell(result: dict[str, Any], text: str, as_json: bool, *, bad: bool = False)
     if as_json:
         click.echo(json.dumps(result))
     elif bad:
-        click.echo(text, file=sys.stderr)  # err=True would go past the bar, and into it
+        click.echo(shown(text), file=sys.stderr)  # err=True would go past the bar, and into it
     else:
-        click.echo(text)
+        click.echo(shown(text))

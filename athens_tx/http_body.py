@@ -134,8 +134,16 @@ class Body(Protocol):
 
     def _abort(self) -> None:
         self._end()
+        if self.transport is not None:
+            self.transport.pauseProducing()  # type: ignore[attr-defined]
+            # Not now: we may be in the middle of the packet that the body ends with. The connection would go back into
+            # its pool after we have cut it, and the next request with it would be lost.
+            self._reactor.callLater(0, self._cut)
+
+    def _cut(self) -> None:
         transport = self.transport
-        # The transport of a body lost its abortConnection; loseConnection alone waits for TLS to say goodbye.
+        # The transport of a body lost its abortConnection; loseConnection alone waits for TLS to say goodbye. Where the
+        # body has come to its end, the connection is not its own any more, and neither does anything.
         abort = getattr(getattr(transport, "_producer", None), "abortConnection", None)
         if abort is not None:
             abort()

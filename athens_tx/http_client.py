@@ -6,20 +6,14 @@ treq makes the requests, over agents of ours and kept from two of its habits, se
 
 from __future__ import annotations
 
-import re
 from collections.abc import Coroutine, Mapping
-from typing import Any, NoReturn, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
-import attrs
-from OpenSSL import SSL
 from treq.client import HTTPClient
-from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.error import ConnectError, DNSLookupError, UserError
-from twisted.internet.error import TimeoutError as ConnectTimeout
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IConsumer
 from twisted.internet.task import deferLater
-from twisted.python.failure import Failure
 from twisted.web.client import (
     Agent,
     ProxyAgent,
@@ -27,108 +21,32 @@ from twisted.web.client import (
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 
-from athens_tx.errors import AthensError, BadUpstream, FetchFailed, FetchTimeout, UpstreamUnreachable
-from athens_tx.http_body import BadBody, Body, BytesBody, Kept, Silent, TooLong
+from athens_tx.errors import BadUpstream, FetchFailed, FetchTimeout
+from athens_tx.http_body import BytesBody, Kept
 from athens_tx.http_endpoints import Endpoints, Trust
 from athens_tx.http_pool import ConnectionPool
-from athens_tx.http_proxy import Proxy, ProxyRules, TunnelRefused, basic_authorization
-from athens_tx.http_treq import ENCODING, AsWritten, Wire
+from athens_tx.http_proxy import Proxy, ProxyRules, basic_authorization
+from athens_tx.http_response import (
+    AnswerCut,
+    BodyTooLong,
+    ClientClosed,
+    OpenResponse,
+    Response,
+    deliver,
+    masked,
+    translated,
+)
+from athens_tx.http_treq import AsWritten, Wire
+
+__all__ = ["AnswerCut", "BodyTooLong", "ClientClosed", "HttpClient", "OpenResponse", "Response", "masked"]
 
 T = TypeVar("T")
 
 _REDIRECTS = (301, 302, 303, 307, 308)
 _MAX_REDIRECTS = 10
 _PORTS = {"http": 80, "https": 443}
-_USERINFO = re.compile(r"(?<=://)[^/\s\"'<>]*@")  # anchored at the "://": linear, whatever the text
 _CREDENTIALS = (b"Authorization", b"Cookie")
 _ERROR_TEXT = 64 * 1024
-
-
-def masked(text: str) -> str:
-    """@return: C{text} with the userinfo of every URL in it replaced, so that it may be logged."""
-    return _USERINFO.sub("***@", text)
-
-
-class AnswerCut(UpstreamUnreachable):
-    """The connection broke after it was made: asking again may well help."""
-
-
-class BodyTooLong(BadUpstream):
-    """The body has more bytes than we take: asking again does not help."""
-
-
-@attrs.frozen
-class Response:
-    """
-    An answer whose body is read.
-
-    @ivar url: where it came from at last, without credentials.
-    """
-
-    status: int
-    headers: Headers
-    body: bytes
-    url: str
-
-    def header(self, name: str) -> str | None:
-        """@return: the last value of a header."""
-        values = self.headers.getRawHeaders(name)
-        return values[-1] if values else None
-
-
-class OpenResponse:
-    """
-    An answer whose headers are there and whose body waits to be taken: by L{receive} or L{read}, else by L{abort}.
-
-    @ivar length: of the body; C{None} where the answer does not say.
-    @ivar url: where it came from, without credentials.
-    """
-
-    def __init__(self, reactor: Any, response: IResponse, url: str) -> None:
-        self.status: int = response.code
-        self.headers: Headers = response.headers
-        self.length: int | None = response.length if isinstance(response.length, int) else None
-        self.url = url
-        self._reactor = reactor
-        self._response: IResponse | None = response
-
-    def header(self, name: str) -> str | None:
-        """@return: the last value of a header."""
-        values = self.headers.getRawHeaders(name)
-        return values[-1] if values else None
-
-    def receive(self, sink: IConsumer, *, limit: int, idle: float) -> Deferred[int]:
-        """
-        Let the body run into C{sink}, which may pause it.
-
-        @param limit: the most bytes of the body.
-        @param idle: seconds without a byte of the body.
-        @return: the number of bytes; fails as L{HttpClient} says. Cancelling it cuts the connection.
-        """
-        response, self._response = self._response, None
-        if response is None:
-            return fail(AnswerCut("the answer was given up", detail=self.url))
-        body = _deliver(self._reactor, response, sink, limit, idle)
-        return body.done.addErrback(self._translate)
-
-    def _translate(self, failure: Failure) -> NoReturn:
-        if failure.check(CancelledError) or not isinstance(failure.value, Exception):
-            failure.raiseException()
-        raise _translated(failure.value, self.url) from None
-
-    async def read(self, *, limit: int, idle: float = 60.0) -> bytes:
-        """@return: all of the body; see L{receive}."""
-        kept = Kept()
-        await self.receive(kept, limit=limit, idle=idle)
-        return kept.whole()
-
-    def abort(self) -> None:
-        """Cut the connection if the body was not taken; harmless at any moment."""
-        response, self._response = self._response, None
-        if response is not None:
-            body = _deliver(self._reactor, response, Kept(), 0, 1.0)
-            body.done.addErrback(lambda _: None)
-            body.done.cancel()
 
 
 class HttpClient:
@@ -294,8 +212,8 @@ class HttpClient:
             if expired:
                 raise FetchTimeout(f"no complete answer within {seconds:g} s", detail=masked(url)) from None
             if self._closed:
-                raise UpstreamUnreachable("the program is stopping", detail=masked(url)) from None
-            raise _translated(error, url) from None
+                raise ClientClosed("the program is stopping", detail=masked(url)) from None
+            raise translated(error, url) from None
         finally:
             self._running.discard(running)
             if timer.active():
@@ -366,7 +284,7 @@ class HttpClient:
         return agent
 
     async def _receive(self, response: IResponse, sink: IConsumer, *, limit: int, idle: float) -> int:
-        return await _deliver(self._reactor, response, sink, limit, idle).done
+        return await deliver(self._reactor, response, sink, limit, idle).done
 
     async def _discard(self, response: IResponse) -> None:
         """Read a small body, so that its connection can be used again; cut a large one."""
@@ -376,15 +294,6 @@ class HttpClient:
             raise
         except Exception:  # noqa: S110  whatever was wrong with it, nobody wanted it
             pass
-
-
-def _deliver(reactor: Any, response: IResponse, sink: IConsumer, limit: int, idle: float) -> Body:
-    encodings = response.headers.getRawHeaders(ENCODING, [b""])
-    gzip = b",".join(encodings).strip().lower() in (b"gzip", b"x-gzip")
-    body = Body(reactor, sink, limit=limit, idle=idle, gzip=gzip)
-    response.deliverBody(body)
-    body.delivered()
-    return body
 
 
 def _headers(given: Mapping[str, str] | None) -> Headers:
@@ -422,37 +331,3 @@ def _without_credentials(headers: Headers) -> Headers:
     for name in _CREDENTIALS:
         headers.removeHeader(name)
     return headers
-
-
-def _translated(error: Exception, url: str) -> Exception:
-    """@return: the failure that the program knows for one of Twisted's or OpenSSL's."""
-    detail = masked(url)
-    reasons = getattr(error, "reasons", None)
-    cause = reasons[0].value if reasons else error
-    if isinstance(cause, AthensError):
-        cause.detail = cause.detail or detail
-        return cause
-    if isinstance(cause, BadBody):
-        kinds = ((Silent, FetchTimeout), (TooLong, BodyTooLong), (BadBody, BadUpstream))
-        kind = next(ours for theirs, ours in kinds if isinstance(cause, theirs))
-        return kind(str(cause), detail=detail)
-    if isinstance(cause, (ConnectTimeout, UserError)):
-        return FetchTimeout("the server can't be connected in time", detail=detail)
-    detail = f"{detail}: {masked(str(cause) or type(cause).__name__)}"
-    why = _trouble(cause)
-    if why is None:
-        return AnswerCut("the connection broke before the answer was complete", detail=detail)
-    return UpstreamUnreachable(why, detail=detail)
-
-
-def _trouble(cause: BaseException) -> str | None:
-    """@return: why there is no connection, without a name or address; C{None} if there was one."""
-    if isinstance(cause, DNSLookupError):
-        return "the server's name is not known"
-    if isinstance(cause, TunnelRefused):
-        return f"the HTTP proxy gave no tunnel: {cause}"
-    if isinstance(cause, SSL.Error) or type(cause).__name__ in ("VerificationError", "CertificateError"):
-        return "no trusted TLS connection to the server"
-    if isinstance(cause, ConnectError):
-        return "the server can't be connected"
-    return None

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from twisted.internet.defer import CancelledError, Deferred, DeferredLock
 from twisted.python.failure import Failure
 
+from athens_tx.errors import StorageUnavailable
 from athens_tx.module.version import ModuleVersion
 
 #: Versions that are worked on at once.
@@ -16,6 +18,35 @@ PARALLEL = 4
 
 #: A walk through as many versions as there are.
 Walk = AsyncGenerator[ModuleVersion, None]
+
+
+#: Pages without a version that may follow each other.
+EMPTY_PAGES = 10_000
+
+
+def shown(text: str) -> str:
+    """@return: C{text} on one line, with escapes for what would forge lines, turn them around or can't be encoded."""
+    return "".join(character if character.isprintable() else ascii(character)[1:-1] for character in text)
+
+
+class Pages:
+    """Sees that a walk through the pages of a catalog comes to an end."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self._empty = 0
+
+    def turn(self, page: Sequence[ModuleVersion], token: str) -> None:
+        """
+        @param token: of the page that follows C{page}.
+        @raise StorageUnavailable: the walk goes in circles, or nowhere.
+        """
+        self._empty = 0 if page else self._empty + 1
+        if token and hash(token) in self._seen:
+            raise StorageUnavailable("the catalog goes round in circles: a token came twice")
+        if self._empty > EMPTY_PAGES:
+            raise StorageUnavailable(f"the catalog leads nowhere: {EMPTY_PAGES} empty pages in a row")
+        self._seen.add(hash(token))
 
 
 async def each(
@@ -52,7 +83,7 @@ async def each(
         bar = progress.add_task("", total=total, note="")
 
         async def one(mv: ModuleVersion) -> None:
-            progress.update(bar, description=str(mv))
+            progress.update(bar, description=escape(shown(str(mv))))
             await work(mv)
             progress.update(bar, advance=1, note=note())
 

@@ -11,7 +11,7 @@ from twisted.internet.interfaces import IReactorTime
 from zope.interface import implementer
 
 from athens_tx.cache.expiring import ExpiringCache
-from athens_tx.errors import AthensError, Elsewhere, NotFound, RepositoryGone, UpstreamForbidden
+from athens_tx.errors import AthensError, Elsewhere, NotFound, RepositoryGone, StorageUnavailable, UpstreamForbidden
 from athens_tx.interfaces import (
     Answer,
     IDownloadModes,
@@ -171,7 +171,11 @@ class Protocol:
         else:  # whoever is refused the meaning of a query is told before it is all there, and it is remembered
             stashed = await self._miss(mv, fetch, self._stash.files)
             await self._stash.whole(stashed.files.mv)
-        return _zip_answer(await find(stashed.files.mv), stashed.source)
+        try:
+            found = await find(stashed.files.mv)
+        except NotFound as error:  # it was said to be there just now: no reason for the client to look elsewhere
+            raise StorageUnavailable(f"{stashed.files.mv} is stored and can't be found", retry_after=5) from error
+        return _zip_answer(found, stashed.source)
 
     async def _small_file(
         self,

@@ -3,6 +3,7 @@ How many warm requests a second a proxy answers: C{python -m bench [URL...]}.
 
 Without a URL an athens-tx is started over made modules, beside a bare Twisted protocol that answers a constant. With
 URLs those proxies are measured in turn (A B A B), so that a machine that is busy for a while is so for all of them.
+C{python -m bench remote} measures stores with many versions instead, see L{bench.remote}.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+from bench import remote
 from bench.load import WITHOUT_WRK, LoadError, has_wrk, measure
 from bench.modules import MODULE, TARGETS, fill
 from bench.report import Report
@@ -28,7 +30,10 @@ WARM_UP = 1.0
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and return the exit status."""
-    options = _parser().parse_args(arguments)
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["remote"]:
+        return remote.main(given[1:])
+    options = _parser().parse_args(given)
     if options.fill is not None:
         fill(options.fill)
         print(f"{MODULE} is in {options.fill}")

@@ -37,15 +37,27 @@ def fill(root: Path) -> None:
                 (place / name).write_bytes(content)
 
 
-def _zip(version: str, mod: bytes, seed: int) -> bytes:
-    """@return: a module zip of about L{ZIP_SIZE}, the same each time; what is random can't be made smaller."""
-    prefix = f"{MODULE}@{version}/"
+def fill_many(root: Path, count: int, size: int) -> None:
+    """Write C{count} versions below C{root}, ten of each module, with zips of about C{size} bytes, all different."""
+    for number in range(count):
+        path, version = f"bench.example/copied/module{number // 10:04d}", f"v1.{number % 10}.0"
+        place = root / path / version
+        place.mkdir(parents=True)
+        mod = f"module {path}\n\ngo 1.21\n".encode()
+        (place / f"{version}.info").write_text(json.dumps({"Version": version, "Time": "2024-01-01T12:00:00Z"}))
+        (place / "go.mod").write_bytes(mod)
+        (place / "source.zip").write_bytes(_zip(version, mod, number, path, size))
+
+
+def _zip(version: str, mod: bytes, seed: int, path: str = MODULE, size: int = ZIP_SIZE) -> bytes:
+    """@return: a module zip of about C{size}, the same each time; what is random can't be made smaller."""
+    prefix = f"{path}@{version}/"
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in (
             ("go.mod", mod),
             ("lib.go", b"package lib\n"),
-            ("data.bin", random.Random(seed).randbytes(ZIP_SIZE - 500)),
+            ("data.bin", random.Random(seed).randbytes(size - 500)),
         ):
             archive.writestr(zipfile.ZipInfo(prefix + name, (2024, 1, 1, 0, 0, 0)), content)
     return out.getvalue()

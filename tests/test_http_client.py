@@ -10,7 +10,7 @@ import pytest
 import pytest_twisted
 import trustme
 from twisted.internet import reactor
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, gatherResults
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.ssl import PrivateCertificate
@@ -20,7 +20,7 @@ from twisted.web.server import NOT_DONE_YET, Request, Site
 
 from athens_tx.errors import AthensError, BadUpstream, ConfigError, FetchFailed, FetchTimeout, UpstreamUnreachable
 from athens_tx.http_body import Body, Kept
-from athens_tx.http_client import AnswerCut, BodyTooLong, HttpClient, masked
+from athens_tx.http_client import AnswerCut, BodyTooLong, ClientClosed, HttpClient, masked
 
 
 class Pages(Resource):
@@ -239,8 +239,8 @@ async def test_closing_ends_what_is_running(bench: Bench, pages: Pages) -> None:
     url, client = f"http://127.0.0.1:{bench.site(pages)}/", bench.client()
     running = Deferred.fromCoroutine(client.get_bytes(url, limit=1, timeout=5))
     await client.close()
-    assert "stopping" in str(await refused(running, UpstreamUnreachable))
-    assert "stopping" in str(await refused(client.get_bytes(url, limit=1, timeout=5), UpstreamUnreachable))
+    assert "stopping" in str(await refused(running, ClientClosed))
+    assert "stopping" in str(await refused(client.get_bytes(url, limit=1, timeout=5), ClientClosed))
 
 
 @pytest_twisted.ensureDeferred
@@ -562,3 +562,37 @@ async def test_headers_without_end_are_given_up(bench: Bench, piece: bytes) -> N
     port = bench.serve(Factory.forProtocol(type("E", (Endless,), {"piece": piece})))
     with pytest.raises(BadUpstream, match="headers of the answer have more than"):
         await bench.client().get_bytes(f"http://127.0.0.1:{port}/", limit=10, timeout=30)
+
+
+class AtOnce(Protocol):
+    """Answers each request in one packet, headers and body, and keeps the connection."""
+
+    answer = b""
+    received = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        self.received += data
+        if self.received.startswith(b"GET") or self.received.endswith(b"saved"):
+            self.received = b""
+            self.transport.write(self.answer)
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [b"Content-Length: 5\r\n\r\nhello", b"Transfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n"],
+    ids=["length", "chunked"],
+)
+@pytest_twisted.ensureDeferred
+async def test_an_answer_that_is_given_up_spoils_no_connection_for_the_next_request(
+    bench: Bench, framing: bytes
+) -> None:
+    server = type("S", (AtOnce,), {"answer": b"HTTP/1.1 404 X\r\n" + framing})
+    client, url = bench.client(), f"http://127.0.0.1:{bench.serve(Factory.forProtocol(server))}/"
+
+    async def look_and_save() -> None:
+        for _ in range(10):
+            (await client.open("GET", url)).abort()
+            # Nobody asks again for a POST whose connection is lost.
+            assert (await client.request("POST", url, data=b"saved", timeout=5)).status == 404
+
+    await gatherResults([Deferred.fromCoroutine(look_and_save()) for _ in range(10)], consumeErrors=True)

@@ -7,8 +7,9 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from athens_tx.errors import StorageUnavailable
 from athens_tx.module.version import ModuleVersion
-from athens_tx.progress import Walk, each, walk
+from athens_tx.progress import EMPTY_PAGES, Pages, Walk, each, shown, walk
 
 check = SynchronousTestCase()
 VERSIONS = [ModuleVersion("example.com/a", f"v1.{minor}.0") for minor in range(7)]
@@ -146,3 +147,28 @@ def test_work_that_needs_no_waiting(count: int) -> None:
 
     check.successResultOf(Deferred.fromCoroutine(each(walk(VERSIONS[:count]), do, "w", quiet=False, total=count)))
     assert done == VERSIONS[:count]
+
+
+def test_names_are_shown_on_one_line_and_can_be_encoded() -> None:
+    assert shown("ex.com/é@v1.0.0: no") == "ex.com/é@v1.0.0: no"
+    assert shown("a\x1b[2J\nb\u202ec\ud800") == "a\\x1b[2J\\nb\\u202ec\\ud800"
+
+
+def test_a_walk_in_circles_ends() -> None:
+    pages = Pages()
+    for token in ("a", "b"):
+        pages.turn(VERSIONS, token)
+    pages.turn(VERSIONS, "")
+    with pytest.raises(StorageUnavailable, match="circles"):
+        pages.turn(VERSIONS, "a")
+
+
+def test_a_walk_that_finds_nothing_ends() -> None:
+    pages = Pages()
+    for number in range(EMPTY_PAGES):
+        pages.turn([], f"a{number}")
+    pages.turn(VERSIONS, "b")
+    for number in range(EMPTY_PAGES):
+        pages.turn([], f"c{number}")
+    with pytest.raises(StorageUnavailable, match="empty pages"):
+        pages.turn([], "d")

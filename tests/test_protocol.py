@@ -273,7 +273,7 @@ def test_latest_is_strict_by_default() -> None:
 
 def test_a_stored_info_without_a_time_still_gives_a_latest() -> None:
     world = make("offline")
-    saving = world.storage.save(ModuleVersion(PATH, "v1.0.0"), b"[]", b"", BytesZip(b""))
+    saving = world.storage.save(ModuleVersion(PATH, "v1.0.0"), b"[]", b"module m\n", BytesZip(b""))
     check.successResultOf(Deferred.fromCoroutine(saving))
     assert json.loads(world.ask("latest", PATH).body)["Time"] == "0001-01-01T00:00:00Z"
 

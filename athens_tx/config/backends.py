@@ -338,7 +338,8 @@ class External(Table):
         "ATHENS_EXTERNAL_STORAGE_URL",
         "",
         "Base URL of the storage service.",
-        rule=f"{_CHOSEN}, URL",
+        rule=f"{_CHOSEN}, URL; a login in it is used for basic auth",
+        secret=Secret.URL,
         example="http://127.0.0.1:3002",
     )
 

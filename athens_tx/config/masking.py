@@ -54,12 +54,10 @@ def mask_urls(text: str) -> str:
     """
     Hide the user information and the telling query parameters of the URLs in a text.
 
-    A list of URLs is masked one by one; but where a comma may be part of a password, all up to the last C{@} goes.
+    Nobody can tell the C{,https://} in a password from that between two URLs of a list: all between the first scheme
+    and the last C{@} goes.
     """
-    parts = re.split(r"([,|\s])", text)
-    if any("@" in part and "://" not in part.partition("@")[0] for part in parts):
-        parts = [text]
-    return "".join(_QUERY.sub(rf"\g<1>{MASK}", _USERINFO.sub(f"://{MASK}@", part)) for part in parts)
+    return _QUERY.sub(rf"\g<1>{MASK}", _USERINFO.sub(f"://{MASK}@", text))
 
 
 def mask_item(item: str) -> str:

@@ -14,7 +14,7 @@ from athens_tx.copying.copier import Copier, Stopped, Tally
 from athens_tx.copying.ends import End, open_ends
 from athens_tx.errors import AthensError
 from athens_tx.module.version import ModuleVersion
-from athens_tx.progress import each
+from athens_tx.progress import each, shown
 
 #: Failures that the JSON document lists; all are counted.
 LISTED = 10_000
@@ -47,7 +47,7 @@ class _Report:
         """This version is not copied."""
         text = f"{error}: {error.detail}" if error.detail else str(error)
         if not self._wishes.as_json:
-            click.echo(f"{mv}: {text}", file=sys.stderr)  # err=True would go past the bar, and into it
+            click.echo(shown(f"{mv}: {text}"), file=sys.stderr)  # err=True would go past the bar, and into it
         elif len(self._failures) < LISTED:
             self._failures.append({"module": mv.path, "version": mv.version, "error": text})
 
@@ -67,7 +67,7 @@ class _Report:
             click.echo(json.dumps({**names, **state, **numbers, "failures": self._failures}, indent=2))
             return
         if stopped:
-            click.echo(f"athens-tx: {stopped}; run it again to go on", err=True)
+            click.echo(f"athens-tx: {shown(stopped)}; run it again to go on", err=True)
         if self._wishes.dry_run:
             click.echo(f"{tally.copied} versions to copy, {tally.there} there already, {tally.failed} failed")
             return

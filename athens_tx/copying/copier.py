@@ -21,7 +21,7 @@ from athens_tx.errors import AlreadyStored, AthensError, BadUpstream, NotSupport
 from athens_tx.inspection import Inspected, inspected
 from athens_tx.interfaces import IStorage, IZip
 from athens_tx.module.version import ModuleVersion
-from athens_tx.progress import Walk
+from athens_tx.progress import Pages, Walk
 from athens_tx.storage.body import FileZip
 
 T = TypeVar("T")
@@ -134,11 +134,12 @@ class Copier:
 
         @raise Stopped: it can't be walked through, or not any more.
         """
-        token, more = "", True
+        token, more, pages = "", True, Pages()
         while more:
             try:
                 with _blamed(lambda: FROM):
                     page, token = await self._again(partial(self._source.catalog, token, PAGE))
+                    pages.turn(page, token)
             except NotSupported as error:
                 raise Stopped(f"{error}: what is in it can't be found out") from error
             except AthensError as error:

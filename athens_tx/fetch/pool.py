@@ -1,4 +1,4 @@
-"""How many fetches or listings run at once, and how many may wait for their turn."""
+"""How many fetches, listings or saves run at once, and how many may wait for their turn."""
 
 from __future__ import annotations
 
@@ -28,12 +28,14 @@ class Pool:
         retry_after: int = 10,
         clock: IReactorTime | None = None,
         wait_limit: float = 0.0,
+        doing: str = "fetched",
     ) -> None:
         """
         @param limit: how many slots, C{>= 1}.
         @param queue_limit: how many may wait; more are refused.
         @param wait_limit: seconds that one may wait, by C{clock}; 0 for as long as it takes.
         @param retry_after: seconds that one who is refused is told to wait.
+        @param doing: what is done with a slot, for messages.
         """
         self.limit = limit
         self.queue_limit = queue_limit
@@ -42,6 +44,7 @@ class Pool:
         self._retry_after = retry_after
         self._clock = clock
         self._wait_limit = wait_limit
+        self._doing = doing
         self._slots = DeferredSemaphore(limit)
 
     @asynccontextmanager
@@ -53,7 +56,7 @@ class Pool:
         @raise Overloaded: too many wait already, or it took too long.
         """
         if self._slots.tokens == 0 and self.queued >= self.queue_limit:
-            raise Overloaded("too much is being fetched already", retry_after=self._retry_after)
+            raise Overloaded(f"too much is being {self._doing} already", retry_after=self._retry_after)
         self.queued += 1
         try:
             await self._turn()
@@ -74,4 +77,5 @@ class Pool:
         return turn
 
     def _too_long(self, result: object, limit: float) -> NoReturn:
-        raise Overloaded(f"too much is being fetched: no turn within {limit:g} s", retry_after=self._retry_after)
+        text = f"too much is being {self._doing}: no turn within {limit:g} s"
+        raise Overloaded(text, retry_after=self._retry_after)

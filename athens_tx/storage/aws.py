@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +21,7 @@ from twisted.internet.threads import deferToThreadPool
 
 from athens_tx.errors import ConfigError, StorageUnavailable
 from athens_tx.http_client import HttpClient, masked
-from athens_tx.storage.credentials import AHEAD, Credentials
+from athens_tx.storage.credentials import Credentials
 
 #: Seconds that a signed URL is good for.
 LINK_SECONDS = 900
@@ -73,21 +73,18 @@ def from_endpoint(http: HttpClient, url: str, environ: Mapping[str, str]) -> Loa
     return load
 
 
-def from_chain(reactor: Any, session: Session, now: Callable[[], datetime]) -> Load:
-    """@return: keys from where AWS programs look: environment, profiles and files, container, instance."""
-    found: list[Any] = []
+def from_chain(reactor: Any) -> Load:
+    """
+    @return: keys from where AWS programs look: environment, profiles and files, container, instance; looked for anew
+        each time, because a session of botocore reads a file once and keeps what it found.
+    """
 
     def look() -> Keys | None:
-        if not found:
-            found.append(session.get_credentials())
-        credentials = found[0]
+        credentials = Session().get_credentials()
         if credentials is None:
-            found.clear()
             return None
-        frozen = credentials.get_frozen_credentials()  # asks for new ones when the old ones are about to end
+        frozen = credentials.get_frozen_credentials()
         ends = getattr(credentials, "_expiry_time", None)  # botocore has no public name for it
-        if ends is not None and ends - AHEAD <= now():  # it could not get any: ask again soon
-            ends = max(ends, now() + AHEAD + timedelta(seconds=1)) if ends > now() else ends
         return Keys(frozen.access_key, frozen.secret_key, frozen.token or "", ends)
 
     async def load() -> Keys | None:
@@ -104,7 +101,7 @@ def bucket_url(session: Session, region: str, bucket: str, endpoint: str, *, pat
     @return: the URL to which a slash and a key are added.
     @raise ConfigError: the names can't be those of a bucket or a region.
     """
-    style = ClientConfig(s3={"addressing_style": "path" if path_style else "auto"}, signature_version="s3v4")
+    style = ClientConfig(s3={"addressing_style": "path" if path_style else "virtual"}, signature_version="s3v4")
     try:
         client = session.create_client(
             "s3",
@@ -116,7 +113,8 @@ def bucket_url(session: Session, region: str, bucket: str, endpoint: str, *, pat
         )
         url = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"})
     except (BotoCoreError, ValueError) as error:
-        raise ConfigError([f"Storage.S3: Bucket, Region or Endpoint: {masked(str(error))}"]) from error
+        reason = masked(" ".join(str(error).split()))
+        raise ConfigError([f"Storage.S3: Bucket, Region or Endpoint: {reason}"]) from error
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc}{parts.path.removesuffix('/key')}"
 
@@ -129,11 +127,11 @@ class _Signature(S3SigV4Auth):  # type: ignore[misc]  # botocore has no types
 
 
 class Signer:
-    """Signs requests with the credentials of the moment."""
+    """Signs requests for C{region} with the credentials of the moment."""
 
     def __init__(self, credentials: Credentials[Keys], region: str) -> None:
+        self.region = region
         self._credentials = credentials
-        self._region = region
 
     async def headers(self, method: str, url: str, headers: Mapping[str, str], sha256: str) -> dict[str, str]:
         """
@@ -143,12 +141,25 @@ class Signer:
         keys = await self._credentials.keys()
         request = AWSRequest(method, url, headers=dict(headers))
         request.context["sha256"] = sha256
-        _Signature(keys.botocore(), "s3", self._region).add_auth(request)
+        _Signature(keys.botocore(), "s3", self.region).add_auth(request)
         return {name: str(value) for name, value in request.headers.items()}
+
+    def refused(self, sent: Mapping[str, str]) -> bool:
+        """
+        The keys that C{sent} was signed with are not good any more: forget them, unless others have taken their place.
+
+        @return: whether L{headers} may give something better.
+        """
+
+        def used(keys: Keys) -> bool:
+            token = sent.get("X-Amz-Security-Token", "")
+            return f"Credential={keys.access}/" in sent.get("Authorization", "") and token == keys.token
+
+        return self._credentials.forget(used)
 
     async def link(self, url: str) -> str:
         """@return: C{url} with a signature for GET in its query."""
         keys = await self._credentials.keys()
         request = AWSRequest("GET", url)
-        S3SigV4QueryAuth(keys.botocore(), "s3", self._region, expires=LINK_SECONDS).add_auth(request)
+        S3SigV4QueryAuth(keys.botocore(), "s3", self.region, expires=LINK_SECONDS).add_auth(request)
         return str(request.url)

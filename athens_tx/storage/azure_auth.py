@@ -131,7 +131,8 @@ def _dated(headers: Mapping[str, str], now: datetime) -> dict[str, str]:
 
 def canonical(method: str, url: str, headers: Mapping[str, str], account: str) -> str:
     """
-    @param url: as it goes out; in an emulator's the account is the first element of the path, and comes twice here.
+    @param url: as it goes out, a blank in its query as C{%20}; in an emulator's the account is the first element of
+        the path, and comes twice here.
     @param headers: all of them.
     @return: what is signed of a request.
     """
@@ -140,7 +141,7 @@ def canonical(method: str, url: str, headers: Mapping[str, str], account: str) -
     lines += [f"{name}:{value}" for name, value in sorted(given.items()) if name.startswith("x-ms-")]
     parts = urlsplit(url)
     lines.append(f"/{account}{parts.path}")
-    query = parse_qsl(parts.query.replace("+", "%2B"), keep_blank_values=True)
+    query = parse_qsl(parts.query, keep_blank_values=True)
     lines += [f"{name.lower()}:{value}" for name, value in sorted(query)]
     return "\n".join(lines)
 

@@ -13,7 +13,7 @@ from athens_tx.storage.azure_xml import DelegationKey, delegation_key, key_info
 from athens_tx.storage.calls import Calls, Request
 from athens_tx.storage.credentials import Credentials
 from athens_tx.storage.parts import PiecesBody
-from athens_tx.storage.s3_xml import BadDocument
+from athens_tx.storage.xml_documents import BadDocument
 
 #: How long a link is good.
 LINK = timedelta(minutes=15)

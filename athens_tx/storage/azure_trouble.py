@@ -6,7 +6,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 
 from athens_tx.http_client import OpenResponse, Response
-from athens_tx.storage import s3_xml
+from athens_tx.storage import xml_documents
 
 #: Seconds by which Azure lets a clock be wrong.
 CLOCK = 900.0
@@ -22,7 +22,7 @@ _ADVICE = {
 def error_code(response: Response | OpenResponse) -> str:
     """@return: Azure's own word for the trouble; empty if there is none. To HEAD the header alone has it."""
     code = response.header("x-ms-error-code")
-    return code or (s3_xml.error_code(response.body)[0] if isinstance(response, Response) else "")
+    return code or (xml_documents.error_code(response.body)[0] if isinstance(response, Response) else "")
 
 
 def described(response: Response) -> str:
@@ -35,8 +35,8 @@ def described(response: Response) -> str:
 
 
 def _said(response: Response) -> str:
-    """@return: the sentence for people; behind it are lines with an id and the time."""
-    return s3_xml.error_code(response.body)[1].partition("\n")[0].strip()
+    """@return: the sentence for people; behind it are an id and the time."""
+    return xml_documents.error_code(response.body)[1].partition("RequestId:")[0].strip()
 
 
 def refusal(response: Response, advice: str, now: datetime) -> str:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from urllib.parse import unquote
 from xml.etree.ElementTree import Element
 
 import attrs
 
 from athens_tx.interfaces import ObjectPage, StoredObject
-from athens_tx.storage.s3_xml import BadDocument, parse, text
+from athens_tx.storage.parsing import http_date
+from athens_tx.storage.xml_documents import BadDocument, parse, text
 
 
 @attrs.frozen
@@ -47,15 +47,15 @@ def listing(document: bytes, now: datetime) -> ObjectPage:
 
 
 def _blob(entry: Element, now: datetime) -> StoredObject:
-    name = entry.find("Name")
-    if name is None or not name.text:
-        raise BadDocument("a blob without a name")
+    name, properties = entry.find("Name"), entry.find("Properties")
+    if name is None or not name.text or properties is None:
+        raise BadDocument("a blob without a name or without properties")
     key = unquote(name.text) if name.get("Encoded") == "true" else name.text
     return StoredObject(
         key,
-        text(entry, "Properties/Etag").strip('"'),
-        int(text(entry, "Properties/Content-Length") or "0"),
-        max(0.0, (now - parsedate_to_datetime(text(entry, "Properties/Last-Modified"))).total_seconds()),
+        text(properties, "Etag").strip('"'),
+        int(text(properties, "Content-Length") or "0"),
+        max(0.0, (now - http_date(text(properties, "Last-Modified"))).total_seconds()),
     )
 
 

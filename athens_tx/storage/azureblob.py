@@ -7,7 +7,6 @@ import os
 from base64 import b64encode
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -25,6 +24,7 @@ from athens_tx.storage.azure_auth import Signer
 from athens_tx.storage.azure_links import SignLink
 from athens_tx.storage.azure_trouble import described, error_code, refusal
 from athens_tx.storage.calls import Calls, Request, to_the_end
+from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Part, Parts, PiecesBody
 from athens_tx.storage.remote_zip import RemoteZip
 
@@ -97,14 +97,14 @@ class AzureObjects:
             text = f"no token for the identity: {error.detail or error}: {self._signer.advice}"
             raise ConfigError([f"Storage.AzureBlob.ManagedIdentityResourceID: {_line(text)}"]) from error
         try:
-            response = await self._list("", "", 1, expect=(200, *range(300, 500)))
+            response = await self._list("", "", 1, expect=(200, *range(300, 429), *range(430, 500)))
         except AthensError as error:
             text = f"{error}: {error.detail}: look at AccountName and Endpoint"
             raise ConfigError([f"Storage.AzureBlob: {_line(text)}"]) from error
         if response.status != 200:
             raise ConfigError([refusal(response, self._signer.advice, datetime.now(UTC))])
         try:
-            self._parsed(response)
+            await self._parsed(response)
             if self._links:
                 await self._sign_link(f"{self._container}/none")
         except AthensError as error:
@@ -124,7 +124,7 @@ class AzureObjects:
             if error_code(response) in _NO_MARKER:
                 raise InvalidRequest("the token of the catalog is not one that it gave")
             raise self._trouble("list", response)
-        return self._parsed(response)
+        return await self._parsed(response)
 
     async def _list(self, prefix: str, cursor: str, limit: int, expect: Collection[int]) -> Response:
         query = {"restype": "container", "comp": "list", "maxresults": str(min(limit, self.largest_page))}
@@ -135,11 +135,10 @@ class AzureObjects:
         what = f"list {prefix}" if prefix else "list"
         return await self.send(what, "GET", "", query, expect=expect, limit=16 << 20)
 
-    def _parsed(self, response: Response) -> ObjectPage:
+    async def _parsed(self, response: Response) -> ObjectPage:
         try:
-            date = response.header("Date")
-            now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-            return azure_xml.listing(response.body, now)
+            now = answered(response)
+            return await parsed(self._calls.reactor, lambda body: azure_xml.listing(body, now), response.body)
         except (ValueError, TypeError) as error:
             raise StorageUnavailable(
                 f"{self._calls.name} storage: list: not the answer of a blob service", detail=str(error)
@@ -171,7 +170,7 @@ class AzureObjects:
                 raise NotFound(f"{key} was deleted meanwhile")
             return part
 
-        return RemoteZip(reach, opened.length, opened)
+        return RemoteZip(self._calls.reactor, reach, opened.length, opened, resumable=bool(tag))
 
     async def _open(self, key: str, headers: Mapping[str, str], expect: Collection[int]) -> OpenResponse:
         async def make() -> Request:

@@ -24,7 +24,7 @@ from athens_tx.storage.sink import FileSink, MemorySink, pour
 #: How much is read, and written to a consumer, at once. A paused body holds nothing.
 CHUNK = 256 * 1024
 
-__all__ = ["CHUNK", "BytesZip", "FileSink", "FileZip", "MemorySink", "pour"]
+__all__ = ["CHUNK", "BytesZip", "FileSink", "FileZip", "MemorySink", "file_tag", "pour"]
 
 
 @implementer(IZip)
@@ -95,6 +95,11 @@ class BytesZip:
         self._consumer = self._finished = None
 
 
+def file_tag(found: os.stat_result) -> str:
+    """@return: what is different for a file that has taken the place of the one that was found."""
+    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
 @implementer(IZip)
 class FileZip:
     """
@@ -103,11 +108,13 @@ class FileZip:
     @ivar path: the file.
     @ivar start: offset of the first byte.
     @ivar length: how many bytes; it is a failure (L{StorageUnavailable}) if the file has fewer from C{start} on.
+    @ivar tag: see L{file_tag}; it is a failure too if another file is there. Empty: any will do.
     """
 
-    def __init__(self, reactor: IReactorThreads, path: Path, length: int, start: int = 0) -> None:
+    def __init__(self, reactor: IReactorThreads, path: Path, length: int, start: int = 0, tag: str = "") -> None:
         self.path = path
         self.start = start
+        self.tag = tag
         self.length = length
         self._reactor = reactor
         self._position = start
@@ -119,7 +126,7 @@ class FileZip:
 
     def part(self, start: int, length: int) -> FileZip:
         """See L{IZip.part}."""
-        return FileZip(self._reactor, self.path, length, self.start + start)
+        return FileZip(self._reactor, self.path, length, self.start + start, self.tag)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """
@@ -152,7 +159,10 @@ class FileZip:
         """In a thread: the next chunk. Opens the file for the first, closes it after the last."""
         if self._descriptor < 0:
             self._descriptor = os.open(self.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-            if os.fstat(self._descriptor).st_size < self._end:
+            found = os.fstat(self._descriptor)
+            if self.tag and file_tag(found) != self.tag:
+                raise StorageUnavailable("a stored zip is another one than just now", detail=str(self.path))
+            if found.st_size < self._end:
                 raise StorageUnavailable("a stored zip is shorter than it was", detail=str(self.path))
         data = os.pread(self._descriptor, min(CHUNK, self._end - self._position), self._position)
         if not data:

@@ -10,15 +10,16 @@ from botocore.session import Session
 from twisted.internet.threads import deferToThreadPool
 
 from athens_tx.config.backends import S3, Minio
-from athens_tx.http_client import HttpClient
+from athens_tx.http_client import HttpClient, Response
 from athens_tx.storage.aws import Load, Signer, bucket_url, from_chain, from_endpoint, static
-from athens_tx.storage.calls import Calls
+from athens_tx.storage.calls import Calls, Request
 from athens_tx.storage.credentials import Credentials
 from athens_tx.storage.keys import ByFolder, ByVersion
 from athens_tx.storage.objects import ObjectStorage
-from athens_tx.storage.s3 import S3Objects, described
+from athens_tx.storage.s3 import S3Objects
+from athens_tx.storage.s3_requests import described, is_about_keys
 
-#: Where MinIO keeps a bucket for which no region is named.
+#: Where MinIO keeps its buckets, if it was not told otherwise; it says so then.
 _NO_REGION = "us-east-1"
 
 
@@ -31,22 +32,24 @@ def s3_storage(
     @param patience: see L{ObjectStorage}.
     """
     http = _client(reactor, environ, timeout)
+    signer = Signer(Credentials(reactor, _sources(reactor, table, http, environ), _now), table.region)
 
     async def find() -> tuple[str, Signer]:
-        session = Session()
-        credentials = Credentials(reactor, _sources(reactor, table, http, environ, session), _now)
         endpoint = table.endpoint
         if endpoint and "://" not in endpoint:
             endpoint = f"https://{endpoint}"
 
         def look() -> str:
-            return bucket_url(session, table.region, table.bucket, endpoint, path_style=table.force_path_style)
+            return bucket_url(Session(), table.region, table.bucket, endpoint, path_style=table.force_path_style)
 
         url = await deferToThreadPool(reactor, reactor.getThreadPool(), look)
-        return url, Signer(credentials, table.region)
+        return url, signer
+
+    def renew(request: Request, response: Response) -> bool:
+        return is_about_keys(response) and signer.refused(request.headers)
 
     layout = ByVersion()
-    calls = Calls(reactor, http, "s3", limit=timeout, describe=described)
+    calls = Calls(reactor, http, "s3", limit=timeout, describe=described, renew=renew)
     objects = S3Objects(calls, find, layout=layout, table="Storage.S3", region=table.region)
     return ObjectStorage(reactor, objects, layout, links=table.presigned_redirect, patience=patience)
 
@@ -56,25 +59,22 @@ def minio_storage(
 ) -> ObjectStorage:
     """See L{s3_storage}. The bucket is made if it is not there."""
     http = _client(reactor, environ, timeout)
-    region = table.region or _NO_REGION
     # As Athens has it: a scheme in front of the endpoint says nothing.
     server = table.endpoint.removeprefix("http://").removeprefix("https://").rstrip("/")
     url = f"{'https' if table.enable_ssl else 'http'}://{server}/{table.bucket}"
 
     async def find() -> tuple[str, Signer]:
         sources = {"Key and Secret": static(table.key, table.secret, "")}
-        return url, Signer(Credentials(reactor, sources, _now), region)
+        return url, Signer(Credentials(reactor, sources, _now), table.region or _NO_REGION)
 
     layout = ByFolder()
     calls = Calls(reactor, http, "minio", limit=timeout, describe=described)
-    objects = S3Objects(calls, find, layout=layout, table="Storage.Minio", region=region, make=True)
+    objects = S3Objects(calls, find, layout=layout, table="Storage.Minio", region=table.region, make=True)
     return ObjectStorage(reactor, objects, layout, links=table.presigned_redirect, patience=patience)
 
 
-def _sources(
-    reactor: Any, table: S3, http: HttpClient, environ: Mapping[str, str], session: Session
-) -> Mapping[str, Load]:
-    chain = {"the default chain": from_chain(reactor, session, _now)}
+def _sources(reactor: Any, table: S3, http: HttpClient, environ: Mapping[str, str]) -> Mapping[str, Load]:
+    chain = {"the default chain": from_chain(reactor)}
     if table.use_default_configuration:
         return chain
     settings = {"Key and Secret": static(table.key, table.secret, table.token)}

@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 from athens_tx.config.backends import AzureBlob
-from athens_tx.http_client import HttpClient
+from athens_tx.http_client import HttpClient, Response
 from athens_tx.storage.azure_auth import Bearer, SharedKey, Signer
 from athens_tx.storage.azure_links import SignLink, by_account, by_identity, delegated
 from athens_tx.storage.azure_trouble import described
 from athens_tx.storage.azureblob import AzureObjects
-from athens_tx.storage.calls import Calls
+from athens_tx.storage.calls import Calls, Request
 from athens_tx.storage.credentials import Credentials
 from athens_tx.storage.keys import ByVersion
 from athens_tx.storage.objects import ObjectStorage
@@ -43,7 +43,11 @@ def azureblob_objects(
     http = HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
     service = table.endpoint.rstrip("/") or f"https://{quote(table.account_name, safe='')}.blob.core.windows.net"
     signer = _signer(reactor, table)
-    calls = Calls(reactor, http, "azureblob", limit=timeout, describe=described, renew=signer.refused)
+
+    def renew(request: Request, response: Response) -> bool:
+        return response.status == 401 and signer.refused(request)
+
+    calls = Calls(reactor, http, "azureblob", limit=timeout, describe=described, renew=renew)
     if isinstance(signer, SharedKey):
         sign_link: SignLink = by_account(table.account_name, table.account_key, _now)
     else:

@@ -18,6 +18,8 @@ from athens_tx.singleflight.waiters import Waiters
 AHEAD = timedelta(minutes=10)
 #: Seconds after which new ones are looked for again, where there were none.
 AGAIN = 60.0
+#: Seconds after which a source that failed is asked again, where a later one has given something.
+BETTER = 300.0
 
 
 class Ending(Protocol):
@@ -45,18 +47,18 @@ class Credentials(Generic[K]):
         self._keys: K | None = None
         self._loading: Waiters[K] | None = None
         self._not_before = 0.0
+        self._passed_over: list[str] = []
         self._keep_until = 0.0
 
     async def keys(self) -> K:
         """@return: what to sign with now; raise L{StorageUnavailable} if there is nothing."""
         keys, now = self._keys, self._now()
-        if keys is not None and (keys.ends is None or now < keys.ends - AHEAD):
-            return keys
-        if keys is not None and keys.ends is not None and now < keys.ends:
-            if self._loading is None and self._reactor.seconds() >= self._not_before:
-                self._load().wait().addErrback(self._later)
-            return keys
-        return await (self._loading or self._load()).wait()
+        if keys is None or (keys.ends is not None and now >= keys.ends):
+            return await (self._loading or self._load()).wait()
+        wanted = bool(self._passed_over) or (keys.ends is not None and now >= keys.ends - AHEAD)
+        if wanted and self._loading is None and self._reactor.seconds() >= self._not_before:
+            self._load().wait().addErrback(self._later)
+        return keys
 
     def forget(self, refused: Callable[[K], bool]) -> bool:
         """
@@ -87,18 +89,28 @@ class Credentials(Generic[K]):
             self._keys = result
             if result.ends is not None and self._now() >= result.ends - AHEAD:  # there are no better ones yet
                 self._not_before = self._reactor.seconds() + AGAIN
+            elif self._passed_over:
+                self._not_before = self._reactor.seconds() + BETTER
         assert loading is not None
         loading.land(result)
 
     async def _find(self) -> K:
-        said = []
+        said, failed = [], []
         for name, load in self._sources.items():
             try:
                 keys = await load()
             except Exception as error:  # whatever a vendor's library raises, the next source may do better
                 said.append(f"{name}: {masked(str(error)) or type(error).__name__}")
+                failed.append(name)
                 continue
             if keys is not None:
+                self._settle(name, failed, said)
                 return keys
             said.append(f"{name}: none")
         raise StorageUnavailable("there are no credentials for the storage", detail="; ".join(said), retry_after=30)
+
+    def _settle(self, name: str, failed: list[str], said: list[str]) -> None:
+        """C{name} is used; those before it that failed are asked again."""
+        if failed and failed != self._passed_over:
+            self.log.warn("credentials come from {name} for now: {reason}", name=name, reason="; ".join(said))
+        self._passed_over = failed

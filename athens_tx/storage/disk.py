@@ -27,7 +27,7 @@ from zope.interface import implementer
 from athens_tx.errors import AthensError, ConfigError, InvalidModule, StorageUnavailable
 from athens_tx.interfaces import IFindsIncomplete, IStorage, IZip
 from athens_tx.module.version import ModuleVersion
-from athens_tx.storage.body import FileSink, FileZip, pour
+from athens_tx.storage.body import FileSink, FileZip, file_tag, pour
 from athens_tx.storage.layout import check_files, check_limit, check_names, check_path, parse_token, token_of
 from athens_tx.storage.staging import Staging
 from athens_tx.storage.tree import ZIP, Tree
@@ -149,8 +149,8 @@ class DiskStorage(Service):
     async def zip(self, mv: ModuleVersion) -> IZip:
         """See L{IStorage.zip}."""
         check_names(mv)
-        path, size = await self._run(self._tree.zip, mv)
-        return FileZip(self._reactor, path, size)
+        path, found = await self._run(self._tree.zip, mv)
+        return FileZip(self._reactor, path, found.st_size, tag=file_tag(found))
 
     async def exists(self, mv: ModuleVersion) -> bool:
         """See L{IStorage.exists}."""

@@ -5,14 +5,12 @@ own. Its other side is L{athens_tx.web.external}.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 from twisted.application.service import Service
-from twisted.internet.defer import CancelledError, Deferred, succeed
-from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.defer import Deferred, TimeoutError, succeed
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
@@ -27,13 +25,21 @@ from athens_tx.errors import (
     StorageUnavailable,
     UpstreamUnreachable,
 )
-from athens_tx.http_client import HttpClient, OpenResponse, Response
+from athens_tx.http_client import ClientClosed, HttpClient, OpenResponse, Response
 from athens_tx.interfaces import IStorage, IZip
 from athens_tx.module.escape import escape_path, escape_version
 from athens_tx.module.version import ModuleVersion
-from athens_tx.storage.calls import IDLE_LIMIT, Calls, Request
-from athens_tx.storage.external_calls import REFUSALS, Redirected, describe
+from athens_tx.storage.calls import IDLE_LIMIT, PASSING, Calls, Request, to_the_end
+from athens_tx.storage.external_calls import (
+    REFUSALS,
+    Redirected,
+    describe,
+    is_markup,
+    parse_page,
+    strong_tag,
+)
 from athens_tx.storage.formbody import FormBody
+from athens_tx.storage.health import Health
 from athens_tx.storage.layout import INFO_LIMIT, MOD_LIMIT, check_files, check_limit, check_names, check_path, is_listed
 from athens_tx.storage.remote_zip import RemoteZip
 from athens_tx.storage.slices import Counted, Slice
@@ -48,6 +54,8 @@ PROBE_LIMIT = 25.0
 
 _LIST_LIMIT = 32 << 20
 _PAGE = 1000
+# Bytes of a zip that has to be counted.
+_MOST_COUNTED = 16 << 30
 
 # What Go leaves unescaped in a path.
 _SAFE = "/$&+,:;=@~!"
@@ -83,8 +91,10 @@ class ExternalStorage(Service):
         self._timeout = timeout
         self._save_limit = save_limit
         self._http = HttpClient(reactor, environ, header_timeout=save_limit)
-        self._calls = Calls(reactor, self._http, "external", limit=timeout, describe=describe)
-        self._probes = Calls(reactor, self._http, "external", limit=min(timeout, PROBE_LIMIT), describe=describe)
+        self._health = Health(reactor, "external")
+        named: dict[str, Any] = {"name": "external", "describe": describe, "health": self._health}
+        self._calls = Calls(reactor, self._http, limit=timeout, **named)
+        self._probes = Calls(reactor, self._http, limit=min(timeout, PROBE_LIMIT), **named)
         self._redirected = Redirected(self._base)
         self._escapes = False  # whether the server wants capitals of versions escaped
 
@@ -131,7 +141,19 @@ class ExternalStorage(Service):
         """See L{IStorage.list}."""
         check_path(path)
         response = await self._small("list", path, self._url(path, "list"), (200, 404), _LIST_LIMIT)
-        return _lines(response) if response.status == 200 else []
+        if response.status != 200:
+            return []
+        self._refuse_markup(f"list {path}", response)
+        return _lines(response)
+
+    def _refuse_markup(self, what: str, response: Response) -> None:
+        if is_markup(response.body):
+            raise self._strange(what, "the answer is a page for people")
+
+    def _strange(self, what: str, why: str) -> StorageUnavailable:
+        error = _trouble(f"{what}: {why}", f"look at the server that {SETTING} names")
+        self._health.refuses(error, (what.partition(" ")[0], why))
+        return error
 
     async def _small(self, verb: str, what: str, url: str, expect: Collection[int], limit: int) -> Response:
         return await self._redirected.follow(
@@ -145,12 +167,14 @@ class ExternalStorage(Service):
             response = await self._small("get", f"{mv}{suffix}", url, (200, 400, 404), limit)
             if response.status != 400:
                 self._learn(mv, number)
+                if response.status == 200:
+                    self._refuse_markup(f"get {mv}{suffix}", response)
                 return response
         raise InvalidModule(f"the external storage refuses the name {str(mv)!r}")
 
     async def _whole(self, mv: ModuleVersion, suffix: str, limit: int) -> bytes:
         response = await self._file(mv, suffix, limit)
-        if response.status == 404:
+        if response.status == 404 or not response.body:  # empty is what a torn save leaves
             raise NotFound(f"{mv} is not stored")
         return response.body
 
@@ -164,24 +188,44 @@ class ExternalStorage(Service):
 
     async def exists(self, mv: ModuleVersion) -> bool:
         """See L{IStorage.exists}: whether there is an info, as Athens asks."""
-        return (await self._file(mv, ".info", INFO_LIMIT)).status == 200
+        response = await self._file(mv, ".info", INFO_LIMIT)
+        return response.status == 200 and bool(response.body)
 
     async def zip(self, mv: ModuleVersion) -> IZip:
         """See L{IStorage.zip}. Of a server that does not say how long a zip is, it is fetched once to be counted."""
         opened = await self._open(mv)
-        length = opened.length
+        length, tag = opened.length, strong_tag(opened)
+        condition = {"If-Range": tag} if tag else {}
 
         async def reach(start: int, length: int) -> OpenResponse | Slice:
-            answer = await self._open(mv, Range=f"bytes={start}-{start + length - 1}")
+            answer = await self._open(mv, Range=f"bytes={start}-{start + length - 1}", **condition)
+            if strong_tag(answer) != tag:
+                answer.abort()
+                raise _trouble(f"get {mv}.zip: it is another one than before", "")
             if answer.status == 206 and answer.length == length:
                 return answer
             return Slice(answer, 0 if answer.status == 206 else start, length)
 
         if length is None:
-            counted = Counted()
-            await opened.receive(counted, limit=1 << 40, idle=IDLE_LIMIT)
-            return RemoteZip(reach, counted.length)
-        return RemoteZip(reach, length, opened)
+            length = await self._count(mv, opened)
+            return RemoteZip(self._reactor, reach, length, resumable=bool(tag))
+        return RemoteZip(self._reactor, reach, length, opened, resumable=bool(tag))
+
+    async def _count(self, mv: ModuleVersion, opened: OpenResponse) -> int:
+        counted = Counted()
+        receiving = opened.receive(counted, limit=_MOST_COUNTED, idle=IDLE_LIMIT)
+        try:
+            await receiving.addTimeout(self._save_limit, self._reactor)
+        except TimeoutError:
+            trouble = _trouble(f"get {mv}.zip: no end within {self._save_limit:g} s", "")
+        except AthensError as error:
+            trouble = _trouble(f"get {mv}.zip: {error}", error.detail)
+            if isinstance(error, ClientClosed):
+                raise trouble from None
+        else:
+            return counted.length
+        self._health.fails(trouble)
+        raise trouble from None
 
     async def _open(self, mv: ModuleVersion, **headers: str) -> OpenResponse:
         for number, url in enumerate(self._forms(mv, ".zip")):
@@ -220,31 +264,36 @@ class ExternalStorage(Service):
         try:
             response = await self._answer(Deferred.fromCoroutine(asking), form)
         except (UpstreamUnreachable, FetchTimeout) as error:
-            raise self._trouble(f"save {mv}: {error}", error.detail) from None
+            trouble = _trouble(f"save {mv}: {error}", error.detail)
+            if not isinstance(error, ClientClosed):
+                self._health.fails(trouble)
+            raise trouble from None
         if response.status in (200, 409):
             return
         if response.status == 400 and await self.exists(mv):  # so Athens' server says that somebody was faster
             return
-        raise self._trouble(f"save {mv}: status {response.status}", describe(response))
+        raise self._calls.unwanted(f"save {mv}", response, passing=response.status in PASSING)
 
     async def _answer(self, asking: Deferred[Response], form: FormBody) -> Response:
-        """Wait for the answer to a save, once all is sent not for long."""
-        late: list[IDelayedCall] = []
-        form.sent.addCallback(lambda _: late.append(self._reactor.callLater(self._timeout, asking.cancel)))
-        try:
-            return await asking
-        except CancelledError:
-            if late and not late[0].active():
-                raise FetchTimeout(f"no answer within {self._timeout:g} s") from None
-            raise
-        finally:
-            if late and late[0].active():
-                late[0].cancel()
+        """Wait for the answer to a save: once all is sent not for long, and then though nobody waits any more."""
+        answer: Deferred[Response] = Deferred(lambda _: asking.cancel())
+        ready: Deferred[None] = Deferred(lambda _: asking.cancel())
 
-    def _trouble(self, what: str, detail: str) -> StorageUnavailable:
-        error = StorageUnavailable(f"external storage: {what}", detail=detail, retry_after=10)
-        self._calls.fails(error)
-        return error
+        def tell(_: object) -> None:
+            if not ready.called:
+                ready.callback(None)
+
+        asking.chainDeferred(answer)
+        asking.addBoth(tell)
+        form.sent.addCallback(tell)
+        await ready
+        return await to_the_end(self._last(answer))
+
+    async def _last(self, answer: Deferred[Response]) -> Response:
+        try:
+            return await answer.addTimeout(self._timeout, self._reactor)
+        except TimeoutError:
+            raise FetchTimeout(f"no answer within {self._timeout:g} s") from None
 
     async def delete(self, mv: ModuleVersion) -> None:
         """See L{IStorage.delete}."""
@@ -270,18 +319,26 @@ class ExternalStorage(Service):
         if response.status in REFUSALS:
             raise NotSupported("this external storage has no catalog")
         try:
-            page = json.loads(response.body)
-            found = [ModuleVersion(str(entry["module"]), str(entry["version"])) for entry in page["modules"] or ()]
-            return found, str(page.get("next") or "")
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise self._trouble("catalog: the answer is no page of a catalog", f"check {SETTING}") from None
+            found, following, odd = parse_page(response.body)
+        except ValueError:
+            raise self._strange("catalog", "the answer is no page of a catalog") from None
+        if following and following == token:
+            raise self._strange("catalog", "goes round in circles")
+        if odd:
+            self._strange("catalog", "names that can't be stored are left out")  # told, not raised
+        return found, following
 
     async def check(self) -> None:
         """Ask for the list that Athens asks for."""
         url = self._url(PROBE, "list")
-        await self._redirected.follow(
+        answer = await self._redirected.follow(
             url, lambda url, more: self._probes.small(f"list {PROBE}", _wants(url), expect={200, *more})
         )
+        self._refuse_markup(f"list {PROBE}", answer)
+
+
+def _trouble(what: str, detail: str) -> StorageUnavailable:
+    return StorageUnavailable(f"external storage: {what}", detail=detail, retry_after=10)
 
 
 def _lines(response: Response) -> Sequence[str]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable, Collection
 from typing import TypeVar
 from urllib.parse import urljoin, urlsplit
 
-from athens_tx.errors import StorageUnavailable
+from athens_tx.errors import InvalidModule, StorageUnavailable
 from athens_tx.http_client import OpenResponse, Response
+from athens_tx.module.version import ModuleVersion
+from athens_tx.storage.layout import check_names
 
 T = TypeVar("T", Response, OpenResponse)
 
@@ -38,6 +41,44 @@ def describe(response: Response) -> str:
     return f"{advice}; it says: {printable}" if printable else advice
 
 
+def is_markup(body: bytes) -> bool:
+    """@return: whether it is a page for people, such as one to log in at; no list or small file begins so."""
+    return body.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
+
+
+def strong_tag(answer: OpenResponse) -> str:
+    """@return: its entity tag if that changes whenever a byte does, else nothing."""
+    tag = answer.header("ETag") or ""
+    return tag if len(tag) > 2 and tag[0] == tag[-1] == '"' else ""
+
+
+def parse_page(body: bytes) -> tuple[list[ModuleVersion], str, int]:
+    """
+    @return: the versions of a page of the catalog, the token of the next one, and how many names were left out because
+        none can be stored under them.
+    @raise ValueError: it is no page.
+    """
+    found, odd = [], 0
+    try:
+        page = json.loads(body)
+        token = page.get("next") or ""
+        entries = [(entry["module"], entry["version"]) for entry in page["modules"] or ()]
+        if not all(isinstance(text, str) for text in (token, *(name for entry in entries for name in entry))):
+            raise ValueError("not text")
+        token.encode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        raise ValueError("no page of a catalog") from None
+    for path, version in entries:
+        mv = ModuleVersion(path, version)
+        try:
+            check_names(mv)
+        except InvalidModule:
+            odd += 1
+        else:
+            found.append(mv)
+    return found, token, odd
+
+
 class Redirected:
     """Follows redirects, as Athens' client does; the credentials stay with their server."""
 
@@ -62,9 +103,16 @@ class Redirected:
         raise StorageUnavailable("external storage: too many redirects")
 
     def _target(self, url: str, location: str) -> str:
-        target = urlsplit(urljoin(url, location))
+        try:
+            target = urlsplit(urljoin(url, location))
+            usable = bool(location and target.hostname) and target.port != 0
+        except ValueError:  # half an IPv6 address, or a port out of range
+            usable = False
+        if not usable:
+            raise StorageUnavailable("external storage: a redirect that leads nowhere")
         server = (target.scheme, target.netloc.rpartition("@")[2])
-        if not location or (urlsplit(url).scheme == "https" and target.scheme != "https"):
+        safe = ("https",) if urlsplit(url).scheme == "https" else ("http", "https")
+        if target.scheme not in safe:
             raise StorageUnavailable("external storage: a redirect that leads nowhere safe")
         userinfo = f"{self._userinfo}@" if self._userinfo and server == self._server else ""
         return target._replace(netloc=userinfo + server[1]).geturl()

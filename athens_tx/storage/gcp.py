@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
+from datetime import datetime
 from typing import Any
 
 from twisted.internet.defer import Deferred, TimeoutError
@@ -15,12 +14,14 @@ from athens_tx.config.backends import Gcp
 from athens_tx.errors import AthensError, ConfigError, InvalidRequest, NotFound, StorageUnavailable
 from athens_tx.http_client import HttpClient, OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage, StoredObject
+from athens_tx.storage.background import Background
 from athens_tx.storage.calls import Calls, Request, to_the_end
-from athens_tx.storage.gcp_bucket import Bucket, absent, described, encoded, md5, reason
+from athens_tx.storage.gcp_bucket import Bucket, absent, described, document, encoded, md5, reason
 from athens_tx.storage.gcp_upload import ResumableUpload, begin, insert
 from athens_tx.storage.google import Access, Transport, from_key, from_surroundings, in_thread
 from athens_tx.storage.keys import ByVersion
 from athens_tx.storage.objects import ObjectStorage
+from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Parts
 from athens_tx.storage.remote_zip import RemoteZip
 
@@ -62,7 +63,7 @@ class GcpObjects:
         self._links = links
         self._found: Access | None = None
         self._budget = Budget(BUDGET)
-        self._giving_up: list[Deferred[None]] = []
+        self._giving_up = Background(calls.reactor)
 
     @property
     def bucket(self) -> Bucket:
@@ -93,7 +94,7 @@ class GcpObjects:
         if response.status != 200:
             raise ConfigError([self._refusal(response, self._found)])
         try:
-            self._parsed(response)
+            await self._parsed(response)
         except StorageUnavailable as error:
             raise ConfigError([f"Storage.GCP.Endpoint: {error}"]) from error
 
@@ -113,8 +114,7 @@ class GcpObjects:
 
     async def close(self) -> None:
         """See L{IObjects.close}."""
-        for giving_up in list(self._giving_up):
-            await giving_up
+        await self._giving_up.close()
         await self._calls.http.close()
         if self._found is not None:
             self._found.close()
@@ -126,10 +126,10 @@ class GcpObjects:
         response = await self._list(prefix, cursor, limit, expect=(200, 400, 404) if cursor else (200, 404))
         if response.status == 404:
             detail = f"{reason(response.body)}: look at Storage.GCP.Bucket"
-            raise self._told(StorageUnavailable("gcp storage: list: status 404", detail=detail))
+            raise self._told(StorageUnavailable("gcp storage: list: status 404", detail=detail), 404)
         if response.status == 400:
             raise InvalidRequest("the token of the catalog is not one that it gave")
-        return self._parsed(response)
+        return await self._parsed(response)
 
     async def _list(self, prefix: str, cursor: str, limit: int, expect: Collection[int]) -> Response:
         query = {"maxResults": str(min(limit, self.largest_page)), "fields": _LISTED}
@@ -140,13 +140,10 @@ class GcpObjects:
         what = f"list {prefix}" if prefix else "list"
         return await self._bucket.send(what, "GET", self._bucket.objects(**query), expect=expect, limit=8 << 20)
 
-    def _parsed(self, response: Response) -> ObjectPage:
-        document = self._bucket.read("list", response)
+    async def _parsed(self, response: Response) -> ObjectPage:
         try:
-            date = response.header("Date")
-            now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-            objects = [_stored(item, now) for item in document.get("items", ())]
-            return ObjectPage(objects, str(document.get("nextPageToken", "")))
+            now = answered(response)
+            return await parsed(self._calls.reactor, lambda body: _listing(body, now), response.body)
         except (ValueError, TypeError, KeyError) as error:
             raise self._bucket.strange("list", f"{type(error).__name__} {error}") from None
 
@@ -163,7 +160,7 @@ class GcpObjects:
         what = f"get {key}"
         opened = await self._bucket.open(what, self._bucket.object(key, alt="media"), {}, (200, 404))
         if opened.status == 404:
-            raise self._absent(key, await opened.read(limit=64 * 1024))
+            raise self._absent(key, await self._calls.words(f"get {key}", opened))
         if opened.length is None:
             opened.abort()
             raise StorageUnavailable(f"gcp storage: {what}: an answer without a length")
@@ -178,7 +175,7 @@ class GcpObjects:
                 raise NotFound(f"{key} was deleted meanwhile")
             return part
 
-        return RemoteZip(reach, opened.length, opened)
+        return RemoteZip(self._calls.reactor, reach, opened.length, opened, resumable=bool(generation))
 
     async def link(self, key: str) -> str:
         """See L{IObjects.link}."""
@@ -256,7 +253,8 @@ class GcpObjects:
         raise self._told(
             StorageUnavailable(
                 f"gcp storage: upload part of {key}: status {answer.status}", detail=reason(answer.body), retry_after=5
-            )
+            ),
+            answer.status,
         )
 
     async def _upload_part(self, upload: ResumableUpload, parts: Parts, digest: Any) -> tuple[Response | None, bool]:
@@ -280,7 +278,8 @@ class GcpObjects:
         url = self._bucket.object(key, **({"generation": generation} if generation else {}))
         await self._bucket.send(f"delete {key}", "DELETE", url, expect=(200, 204, 404))
         detail = f"{known.get('size')} bytes of {length} arrived, or others"
-        raise self._told(StorageUnavailable(f"gcp storage: {what}: damaged on the way", detail=detail, retry_after=5))
+        error = StorageUnavailable(f"gcp storage: {what}: damaged on the way", detail=detail, retry_after=5)
+        raise self._told(error, "damaged")
 
     async def _holds(self, key: str, md5_hash: str) -> bool:
         """@return: whether the bytes with this MD5 are there."""
@@ -290,14 +289,14 @@ class GcpObjects:
 
     def _no_bucket(self, key: str, answer: Response) -> StorageUnavailable:
         detail = f"{reason(answer.body)}: look at Storage.GCP.Bucket"
-        return self._told(StorageUnavailable(f"gcp storage: put {key}: status {answer.status}", detail=detail))
+        return self._told(StorageUnavailable(f"gcp storage: put {key}: status {answer.status}", detail=detail), 404)
 
     def _absent(self, key: str, body: bytes) -> AthensError:
         error = absent(key, body)
-        return self._told(error) if isinstance(error, StorageUnavailable) else error
+        return self._told(error, 404) if isinstance(error, StorageUnavailable) else error
 
-    def _told(self, error: StorageUnavailable) -> StorageUnavailable:
-        self._calls.fails(error)
+    def _told(self, error: StorageUnavailable, kind: Hashable) -> StorageUnavailable:
+        self._calls.health.refuses(error, kind)
         return error
 
     def _give_up(self, upload: ResumableUpload) -> None:
@@ -309,12 +308,15 @@ class GcpObjects:
             except StorageUnavailable as error:
                 self._calls.log.info("an upload is left behind: {reason}", reason=str(error))
 
-        giving_up = Deferred.fromCoroutine(give_up())
-        self._giving_up.append(giving_up)
-        giving_up.addBoth(lambda _: self._giving_up.remove(giving_up))
+        self._giving_up.start(give_up())
 
     async def sweep(self, age: float) -> None:
         """See L{IObjects.sweep}. Uploads that were never ended can't be listed; they are forgotten after a week."""
+
+
+def _listing(body: bytes, now: datetime) -> ObjectPage:
+    known = document(body)
+    return ObjectPage([_stored(item, now) for item in known.get("items", ())], str(known.get("nextPageToken", "")))
 
 
 def _stored(item: Mapping[str, Any], now: datetime) -> StoredObject:
@@ -344,16 +346,22 @@ def gcp_objects(
     """
     # The limit of each call is counted by Calls, which knows how much there is to send.
     http = HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
-    calls = Calls(
-        reactor, http, "gcp", limit=timeout, describe=described, renew=lambda request: objects.refused(request)
-    )
+
+    def renew(request: Request, response: Response) -> bool:
+        return response.status == 401 and objects.refused(request)
+
+    calls = Calls(reactor, http, "gcp", limit=timeout, describe=described, renew=renew)
     emulator = environ.get("STORAGE_EMULATOR_HOST", "")
     if emulator and "://" not in emulator:
         emulator = f"http://{emulator}"
 
     async def find() -> tuple[Bucket, Access]:
         transport = Transport(environ)
-        access = await _access(reactor, table, transport, emulated=bool(emulator) and not table.endpoint)
+        try:
+            access = await _access(reactor, table, transport, emulated=bool(emulator) and not table.endpoint)
+        except BaseException:
+            transport.close()
+            raise
         base = (table.endpoint or emulator or f"https://storage.{access.domain}").rstrip("/")
         return Bucket(calls, base.removesuffix("/storage/v1"), table.bucket, access), access
 

@@ -104,12 +104,9 @@ class Bucket:
     def read(self, what: str, response: Response) -> Mapping[str, Any]:
         """@return: the document of a good answer."""
         try:
-            document = json.loads(response.body)
-        except (ValueError, RecursionError):
-            document = None
-        if not isinstance(document, dict):
-            raise self.strange(what, "not JSON")
-        return document
+            return document(response.body)
+        except ValueError as error:
+            raise self.strange(what, str(error)) from None
 
     def strange(self, what: str, why: str) -> StorageUnavailable:
         """@return: the failure for an answer that the service does not give."""
@@ -140,6 +137,17 @@ def encoded(digest: Any) -> str:
     return b64encode(digest.digest()).decode()
 
 
+def document(body: bytes) -> Mapping[str, Any]:
+    """@return: what a good answer says; raise C{ValueError}."""
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ValueError("not JSON")
+    return found
+
+
 def reason(body: bytes) -> str:
     """@return: what an answer says of the trouble, in one line; of a download it is plain text."""
     text = body[:2000].decode("utf-8", "replace")
@@ -152,6 +160,10 @@ def absent(key: str, body: bytes) -> AthensError:
     """@return: what a 404 means."""
     if reason(body).startswith(_NO_BUCKET):
         return StorageUnavailable("the bucket of the storage is gone", detail="look at Storage.GCP.Bucket")
+    if body.lstrip()[:1] == b"<":  # a page of something in front of the store
+        return StorageUnavailable(
+            f"get {key}: a 404 that is none of the store's", detail="look at Storage.GCP.Endpoint"
+        )
     return NotFound(f"{key} is not stored")
 
 

@@ -9,17 +9,22 @@ from __future__ import annotations
 import base64
 import json
 import re
+import ssl
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import attrs
 import google.auth
-from google.auth import iam
+from google.auth import aws, iam, identity_pool, pluggable
 from google.auth.credentials import Scoped, Signing
 from google.auth.exceptions import DefaultCredentialsError, GoogleAuthError
+from google.auth.transport import Request as AnyTransport
 from google.auth.transport.requests import Request as RequestsTransport
-from twisted.internet.defer import Deferred, TimeoutError
+from requests import Session
+from requests.adapters import HTTPAdapter
+from twisted.internet.defer import Deferred, DeferredSemaphore, TimeoutError
 from twisted.internet.threads import deferToThreadPool
 
 from athens_tx.errors import ConfigError, StorageUnavailable
@@ -39,7 +44,10 @@ LINK_SECONDS = 900
 REQUEST_LIMIT = 5.0
 #: Seconds for all that it does at a time.
 LIMIT = 20.0
+#: Signatures that are made at once: Google's service may take its time for each, in a thread that others want too.
+SIGNATURES = 3
 
+_AWS_TOKEN = "urn:ietf:params:aws:token-type:aws4_request"  # noqa: S105
 _NONE_FOUND = "Your default credentials were not found"
 _LONGEST = 300
 
@@ -52,14 +60,40 @@ class Token:
     ends: datetime | None = None
 
 
-class Transport(RequestsTransport):
-    """How google-auth speaks to Google: never for long."""
+class _Trusting(HTTPAdapter):
+    """Trusts the certificates of a file too, as our own client does."""
+
+    def __init__(self, file: str) -> None:
+        self._context = ssl.create_default_context()
+        self._context.load_verify_locations(file)
+        super().__init__()
+
+    def init_poolmanager(self, *arguments: Any, **named: Any) -> None:
+        super().init_poolmanager(*arguments, ssl_context=self._context, **named)
+
+    def proxy_manager_for(self, proxy: str, **named: Any) -> Any:
+        return super().proxy_manager_for(proxy, ssl_context=self._context, **named)
+
+
+class Transport(AnyTransport):
+    """How google-auth speaks to Google: never for long, and in each thread through a session of its own."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         """@param environ: has C{SSL_CERT_FILE}, which requests does not look at."""
-        super().__init__()
-        if environ.get("SSL_CERT_FILE"):
-            self.session.verify = environ["SSL_CERT_FILE"]
+        self._certificates = environ.get("SSL_CERT_FILE", "")
+        self._of_thread = threading.local()
+        self._sessions: list[Session] = []
+
+    @property
+    def session(self) -> Session:
+        """That of this thread."""
+        if not hasattr(self._of_thread, "session"):
+            self._of_thread.session = session = Session()
+            if self._certificates:
+                session.mount("https://", _Trusting(self._certificates))
+            self._sessions.append(session)
+        found: Session = self._of_thread.session
+        return found
 
     def __call__(
         self,
@@ -72,12 +106,17 @@ class Transport(RequestsTransport):
     ) -> Any:
         """See C{google.auth.transport.Request}."""
         seconds = min(timeout or REQUEST_LIMIT, REQUEST_LIMIT)
-        return super().__call__(url, method, body, headers, timeout=seconds, **named)
+        return RequestsTransport(self.session)(url, method, body, headers, timeout=seconds, **named)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        for session in self._sessions:
+            session.close()
 
 
 def from_key(key: str, transport: Transport) -> Any:
     """
-    Read C{JSONKey}. Blocks: what stands in it may be that others are to be asked.
+    Read C{JSONKey}. Blocks, a little.
 
     @param key: a JSON credential of any kind that google-auth knows, in base64.
     @return: credentials of google-auth.
@@ -85,9 +124,20 @@ def from_key(key: str, transport: Transport) -> Any:
     """
     try:
         found = json.loads(base64.b64decode(re.sub(r"[\r\n]", "", key), validate=True))
+        if isinstance(found, dict) and found.get("type") == "external_account":
+            return _federated(found)
         return google.auth.load_credentials_from_dict(found, scopes=SCOPES, request=transport)[0]
     except (GoogleAuthError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConfigError([f"Storage.GCP.JSONKey: not a credential that can be used: {said(error)}"]) from None
+
+
+def _federated(found: Mapping[str, Any]) -> Any:
+    """@return: credentials as google-auth would make them, who would also ask a service which project they are of."""
+    if found.get("subject_token_type") == _AWS_TOKEN:
+        return aws.Credentials.from_info(found, scopes=SCOPES)
+    if "executable" in (found.get("credential_source") or {}):
+        return pluggable.Credentials.from_info(found, scopes=SCOPES)
+    return identity_pool.Credentials.from_info(found, scopes=SCOPES)
 
 
 def from_surroundings(transport: Transport) -> Any:
@@ -139,6 +189,7 @@ class Access:
         self._now = now
         self._credentials: Credentials[Token] = Credentials(reactor, {source: self._load}, now)
         self._signer: tuple[str, Callable[[bytes], bytes]] | None = None
+        self._signing = DeferredSemaphore(SIGNATURES)
 
     @property
     def anonymous(self) -> bool:
@@ -146,10 +197,14 @@ class Access:
         return self._identity is None
 
     async def begin(self) -> None:
-        """Get the first token; raise L{StorageUnavailable} if there is none to be had."""
+        """Get the first token, and learn L{domain}; raise L{StorageUnavailable} if there is none to be had."""
         await self._credentials.keys()
-        if self._identity is not None:  # asks the machine's metadata service, for some
+        if self._identity is None:
+            return
+        try:  # it asks the machine's metadata service, for some
             self.domain = await in_thread(self._reactor, lambda: str(self._identity.universe_domain))
+        except (GoogleAuthError, OSError, ValueError) as error:
+            raise StorageUnavailable("nobody says to which cloud the credentials belong", detail=said(error)) from None
 
     async def headers(self) -> Mapping[str, str]:
         """@return: what goes with a request now; raise L{StorageUnavailable} if there is nothing."""
@@ -164,7 +219,12 @@ class Access:
         return not self.anonymous and self._credentials.forget(lambda token: token.headers.items() <= sent.items())
 
     async def _load(self) -> Token | None:
-        return Token({}) if self._identity is None else await in_thread(self._reactor, self._fetch)
+        if self._identity is None:
+            return Token({})
+        try:
+            return await in_thread(self._reactor, self._fetch)
+        except (GoogleAuthError, ValueError, OSError) as error:
+            raise StorageUnavailable(said(error)) from None
 
     def _fetch(self) -> Token:
         self._identity.refresh(self._transport)
@@ -185,6 +245,8 @@ class Access:
             why = "the credentials are not those of a service account"
         except StorageUnavailable as error:
             why = f"{error}: {error.detail}: they need the role Service Account Token Creator on their own account"
+        except (GoogleAuthError, OSError, ValueError) as error:
+            why = said(error)
         raise ConfigError([f"Storage.GCP.PresignedRedirect: the credentials can't sign: {why}"])
 
     async def link(self, url: str) -> str:
@@ -193,13 +255,14 @@ class Access:
         email, sign = self._signer
         waiting = unsigned(url, email, self._now(), LINK_SECONDS)
         try:
-            return waiting.signed(await in_thread(self._reactor, lambda: sign(waiting.to_sign.encode())))
+            signature = await in_thread(self._reactor, lambda: sign(waiting.to_sign.encode()), self._signing)
+            return waiting.signed(signature)
         except (GoogleAuthError, OSError, ValueError, KeyError) as error:
             raise StorageUnavailable("gcp storage: no signature for a link", detail=said(error)) from None
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._transport.session.close()
+        self._transport.close()
 
 
 def _signer(identity: Any, transport: Transport) -> tuple[str, Callable[[bytes], bytes]] | None:
@@ -214,15 +277,27 @@ def _signer(identity: Any, transport: Transport) -> tuple[str, Callable[[bytes],
     return email, iam.Signer(transport, identity, email).sign
 
 
-async def in_thread(reactor: Any, work: Callable[[], T]) -> T:
+async def in_thread(reactor: Any, work: Callable[[], T], places: DeferredSemaphore | None = None) -> T:
     """
     Do what blocks.
 
+    @param places: one of them is taken until C{work} is at its end, though nobody waits for it any more.
     @raise StorageUnavailable: it takes too long; its thread is left to end by itself.
     """
-    working: Deferred[T] = deferToThreadPool(reactor, reactor.getThreadPool(), work)
-    working.addTimeout(LIMIT, reactor)
+
+    def done() -> T:
+        try:
+            return work()
+        finally:
+            if places is not None:
+                reactor.callFromThread(places.release)
+
+    async def begun() -> T:
+        if places is not None:
+            await places.acquire()
+        return await deferToThreadPool(reactor, reactor.getThreadPool(), done)
+
     try:
-        return await working
+        return await Deferred.fromCoroutine(begun()).addTimeout(LIMIT, reactor)
     except TimeoutError:
         raise StorageUnavailable(f"Google's credentials: no answer within {LIMIT:g} s", retry_after=10) from None

@@ -25,9 +25,11 @@ class Layout(Protocol):
     Where the files of a version lie.
 
     @cvar types: the content types of info, mod and zip.
+    @cvar leftovers: what the keys begin with under which Athens may leave something behind; empty if it does not.
     """
 
     types: tuple[str, str, str]
+    leftovers: str
 
     def files(self, mv: ModuleVersion) -> tuple[str, str, str]:
         """@return: the keys of info, mod and zip."""
@@ -35,11 +37,14 @@ class Layout(Protocol):
     def group(self, mv: ModuleVersion) -> str:
         """@return: what the keys of a version, and few others, begin with."""
 
-    def module(self, path: str) -> str:
-        """@return: what the keys of all versions of a module begin with."""
+    def listed(self, path: str) -> str:
+        """@return: what the keys of all versions of a module begin with that a list shows, and few others."""
 
     def place(self, key: str) -> tuple[ModuleVersion, int] | None:
         """@return: whose file this is, and which one; C{None} if it is none."""
+
+    def is_leftover(self, key: str) -> bool:
+        """@return: whether this is what Athens leaves behind when it is interrupted."""
 
     def token(self, mv: ModuleVersion) -> str:
         """@return: Athens' token of a page that ends with C{mv}."""
@@ -52,6 +57,7 @@ class ByVersion:
     """As in URLs: C{M/@v/V.info}, C{.mod}, C{.zip}. The layout of s3, gcp and azureblob."""
 
     types = ("application/json", "text/plain", "application/octet-stream")
+    leftovers = ""
     _endings = (".info", ".mod", ".zip")
 
     def files(self, mv: ModuleVersion) -> tuple[str, str, str]:
@@ -63,9 +69,9 @@ class ByVersion:
         """@return: see L{Layout.group}."""
         return f"{mv.path}/@v/{mv.version}."
 
-    def module(self, path: str) -> str:
-        """@return: see L{Layout.module}."""
-        return f"{path}/@v/"
+    def listed(self, path: str) -> str:
+        """@return: see L{Layout.listed}."""
+        return f"{path}/@v/v"
 
     def place(self, key: str) -> tuple[ModuleVersion, int] | None:
         """@return: see L{Layout.place}."""
@@ -77,6 +83,10 @@ class ByVersion:
                 return _checked(path, name[: -len(ending)], index)
         return None
 
+    def is_leftover(self, key: str) -> bool:
+        """@return: see L{Layout.is_leftover}."""
+        return False
+
     def token(self, mv: ModuleVersion) -> str:
         """@return: see L{Layout.token}."""
         return self.files(mv)[INFO]
@@ -87,9 +97,10 @@ class ByVersion:
 
 
 class ByFolder:
-    """As on disk: C{M/V/V.info}, C{M/V/go.mod}, C{M/V/source.zip}. The layout of minio."""
+    """As on disk: C{M/V/V.info}, C{M/V/go.mod}, C{M/V/source.zip}; parts of a zip below C{parts/}. Of minio."""
 
     types = ("application/octet-stream",) * 3
+    leftovers = "parts/"
 
     def files(self, mv: ModuleVersion) -> tuple[str, str, str]:
         """@return: see L{Layout.files}."""
@@ -100,9 +111,9 @@ class ByFolder:
         """@return: see L{Layout.group}."""
         return f"{mv.path}/{mv.version}/"
 
-    def module(self, path: str) -> str:
-        """@return: see L{Layout.module}."""
-        return f"{path}/"
+    def listed(self, path: str) -> str:
+        """@return: see L{Layout.listed}: not all that is below C{path}, which may be half of the bucket."""
+        return f"{path}/v"
 
     def place(self, key: str) -> tuple[ModuleVersion, int] | None:
         """@return: see L{Layout.place}."""
@@ -110,6 +121,12 @@ class ByFolder:
         path, _, version = folder.rpartition("/")
         index = {f"{version}.info": INFO, "go.mod": MOD, "source.zip": ZIP}.get(name)
         return None if index is None else _checked(path, version, index)
+
+    def is_leftover(self, key: str) -> bool:
+        """@return: see L{Layout.is_leftover}: C{parts/M/V/0}, C{1} and so on."""
+        folder, _, number = key.removeprefix(self.leftovers).rpartition("/")
+        path, _, version = folder.rpartition("/")
+        return key.startswith(self.leftovers) and number.isdecimal() and _checked(path, version, ZIP) is not None
 
     def token(self, mv: ModuleVersion) -> str:
         """@return: see L{Layout.token}; Athens hands it out as it came, escaped for a URL."""
@@ -153,10 +170,14 @@ class Group:
     uncertain: bool = False
     closed: bool = False
 
+    def tag(self, index: int) -> str:
+        """@return: the tag of a file; empty if it is not there."""
+        return self.files[index].tag if index in self.files else ""
+
     @property
     def complete(self) -> bool:
-        """Whether all three files are there; an empty C{.info} is none."""
-        return len(self.files) == 3 and self.files[INFO].size > 0
+        """Whether all three files are there; an empty C{.info} or go.mod is none."""
+        return len(self.files) == 3 and self.files[INFO].size > 0 and self.files[MOD].size > 0
 
 
 class Groups:

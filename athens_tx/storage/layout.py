@@ -49,7 +49,8 @@ def check_names(mv: ModuleVersion) -> None:
 
 
 def _check_element(element: str, whole: str, longest: int = LONGEST_NAME) -> None:
-    if not element or element[0] == "." or "\0" in element or "\\" in element:
+    # What can't be printed (control characters, those that turn the line around) would forge lines of a listing.
+    if not element or element[0] == "." or not element.isprintable() or "\\" in element:
         raise InvalidModule(f"not a name that can be stored: {whole!r}")
     try:
         size = len(element) if element.isascii() else len(element.encode())
@@ -60,8 +61,8 @@ def _check_element(element: str, whole: str, longest: int = LONGEST_NAME) -> Non
 
 
 def check_files(mv: ModuleVersion, info: bytes, mod: bytes) -> None:
-    """Raise L{BadUpstream} if no version can have these. An empty C{.info} is what a torn save of Athens leaves."""
-    if not 0 < len(info) <= INFO_LIMIT or len(mod) > MOD_LIMIT:
+    """Raise L{BadUpstream} if no version can have these. Empty ones are what a torn save of Athens leaves."""
+    if not 0 < len(info) <= INFO_LIMIT or not 0 < len(mod) <= MOD_LIMIT:
         raise BadUpstream(f"{mv} has {len(info)} bytes of .info and {len(mod)} bytes of go.mod")
 
 

@@ -12,11 +12,12 @@ import builtins
 import re
 import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from bson.objectid import ObjectId
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, DeferredList, TimeoutError, succeed
 from twisted.logger import Logger
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
@@ -86,11 +87,9 @@ class MongoStorage(Service):
     async def _close(self) -> None:
         if self._sweeper is not None:
             self._sweeper.stop()
-        for task in list(self._tasks):
-            try:
-                await until(task).addTimeout(_END_LIMIT, self._reactor)
-            except Exception:  # noqa: S112  # it was logged, or takes too long
-                continue
+        tasks = DeferredList([until(task) for task in self._tasks], consumeErrors=True)
+        with suppress(TimeoutError):
+            await tasks.addTimeout(_END_LIMIT, self._reactor)
         if self._opened is not None:
             await self._opened.pool.close()
 
@@ -133,10 +132,14 @@ class MongoStorage(Service):
 
     def _belongs(self, document: Document, file: StoredFile | None) -> bool:
         """@return: whether the file of the document's own save can't have come after the files were looked for."""
-        if file is None or not isinstance(document["_id"], ObjectId):
-            return False
-        age: float = self._wall() - document["_id"].generation_time.timestamp()
-        return file.id == document["_id"] or age > max(YOUNGEST, 2 * self._settings.stash_limit)
+        return file is not None and (file.id == document["_id"] or not self._is_new(document["_id"]))
+
+    def _is_new(self, id: Any) -> bool:
+        """@return: whether what has this C{_id} may be of a save that is not over yet."""
+        if not isinstance(id, ObjectId):
+            return True
+        age: float = self._wall() - id.generation_time.timestamp()
+        return age < max(YOUNGEST, 2 * self._settings.stash_limit)
 
     async def _file_of(
         self, what: str, mv: ModuleVersion, document: Document | None, documents: Sequence[Document], sure: bool
@@ -177,7 +180,7 @@ class MongoStorage(Service):
         check_path(path)
         what = f"listing {path}"
         documents = await self._modules.find(what, {"module": path, **FILES}, projection=NAMES_ONLY)
-        wanted = [one for one in documents if isinstance(one["version"], str) and is_listed(one["version"])]
+        wanted = [one for one in documents if (mv := version_of(one)) is not None and is_listed(mv.version)]
         return sorted({mv.version for mv in await self._complete(what, wanted)})
 
     async def info(self, mv: ModuleVersion) -> bytes:
@@ -226,7 +229,7 @@ class MongoStorage(Service):
         """See L{IFindsIncomplete.incomplete}; Athens' files without a document do not tell whose they are."""
         found: set[ModuleVersion] = set()
         async for page in self._modules.pages("incomplete", {}, projection={**NAMES_ONLY, "info": 1, "mod": 1}):
-            good = [one for one in page if one.get("info") and isinstance(one.get("mod"), bytes)]
+            good = [one for one in page if all(one.get(name) and isinstance(one[name], bytes) for name in FILES)]
             complete = set(await self._complete("incomplete", good))
             found.update(mv for mv in map(version_of, page) if mv is not None and mv not in complete)
         found.update(await Sweeper(self._reactor, self._modules, self._grid, 0, self._wall).files_alone())
@@ -247,6 +250,8 @@ class MongoStorage(Service):
             if len(info) + len(mod) > _DOCUMENT:
                 raise BadUpstream(f"{mv} has {len(info) + len(mod)} bytes of .info and go.mod: more than MongoDB takes")
             found = await self._look(what, mv)
+            if not found.complete:
+                await self._make_way(what, mv, found)
         except BaseException:
             zip.stopProducing()
             raise
@@ -255,18 +260,24 @@ class MongoStorage(Service):
             return
         upload = self._grid.upload(mv, zip)
         try:
-            await self._make_way(what, found)
             await upload.run()
-        except BaseException:
-            await self._in_background(self._undo(mv, upload))
+        except BaseException as error:
+            await self._cleaned(mv, upload, error)
             raise
         document = {"_id": upload.id, "module": mv.path, "version": mv.version, "mod": mod, "info": info}
         await self._in_background(self._publish(what, mv, document, upload, found))
 
-    async def _make_way(self, what: str, found: Found) -> None:
-        """Take away the document of an incomplete version: with our file it would be a version of two halves."""
+    async def _make_way(self, what: str, mv: ModuleVersion, found: Found) -> None:
+        """
+        Take away what there is of an incomplete version: with our file its document would be a version of two halves,
+        and Athens takes a file of the same name for ours. It inserts its document before its file, so one without a
+        document is not on its way; one of ours may be.
+        """
         if found.document is not None:
             await self._modules.delete(what, {"_id": found.document["_id"]})
+        for file in await self._belonging(what, mv, found.files):
+            if file.owner is None:
+                await self._grid.remove(what, file.id)
 
     async def _publish(self, what: str, mv: ModuleVersion, document: Document, upload: Upload, found: Found) -> None:
         """Insert the document, unless somebody else's version is complete by now."""
@@ -280,11 +291,14 @@ class MongoStorage(Service):
                 if found.complete:
                     await upload.undo()
                     return
-                await self._make_way(what, found)
+                await self._make_way(what, mv, found)
             else:
                 raise StorageUnavailable(f"mongo storage: {what}: others write it at the same time", retry_after=10)
-        except BaseException:
-            await self._undo(mv, upload)
+            if not await self._grid.files.first(what, {"_id": upload.id}, limit=1, projection={"_id": 1}):
+                await self._modules.delete(what, {"_id": upload.id})
+                raise StorageUnavailable(f"mongo storage: {what}: it was deleted at the same time", retry_after=10)
+        except StorageUnavailable as error:
+            await self._cleaned(mv, upload, error)
             raise
         await self._remove_others(what, mv, found.files, upload.id)
 
@@ -296,6 +310,12 @@ class MongoStorage(Service):
                     await self._grid.remove(what, file.id)
         except StorageUnavailable as error:
             self.log.warn("{what}: old files are left: {reason}", what=what, reason=str(error), detail=error.detail)
+
+    async def _cleaned(self, mv: ModuleVersion, upload: Upload, error: BaseException) -> None:
+        """Remove what was sent. Who was told that the store is in trouble does not wait for the same again."""
+        done = self._in_background(self._undo(mv, upload))
+        if not isinstance(error, StorageUnavailable):
+            await done
 
     async def _undo(self, mv: ModuleVersion, upload: Upload) -> None:
         try:
@@ -322,15 +342,22 @@ class MongoStorage(Service):
         """See L{IStorage.delete}."""
         check_names(mv)
         what = f"deleting {mv}"
-        name = filename(mv)
-        deleted, named = await both(
-            self._modules.delete(what, {"module": mv.path, "version": mv.version}),
-            self._grid.files.find(what, {"filename": name}, projection={"metadata": 1, "filename": 1}),
+        documents, named = await both(
+            self._modules.find(what, {"module": mv.path, "version": mv.version}, projection=NAMES_ONLY),
+            self._grid.files.find(what, {"filename": filename(mv)}, projection={"metadata": 1, "filename": 1}),
         )
-        files = await self._belonging(what, mv, [read_file({"length": 0, "chunkSize": 1, **one}) for one in named])
-        for file in files:
+        if documents:
+            await self._modules.delete(what, {"_id": {"$in": [document["_id"] for document in documents]}})
+        files = [read_file({"length": 0, "chunkSize": 1, **one}) for one in named]
+        theirs = {file.id for file in (choose(document, mv, files) for document in documents) if file is not None}
+        gone = [
+            file
+            for file in await self._belonging(what, mv, files)
+            if file.id in theirs or file.owner is None or not self._is_new(file.id)  # which somebody may be saving
+        ]
+        for file in gone:
             await self._grid.remove(what, file.id)
-        if not deleted and not files:
+        if not documents and not gone:
             raise NotFound(f"{mv} is not stored")
 
     async def _belonging(self, what: str, mv: ModuleVersion, files: Iterable[StoredFile]) -> builtins.list[StoredFile]:

@@ -22,6 +22,8 @@ _HASHES = {"SCRAM-SHA-1": "sha1", "SCRAM-SHA-256": "sha256"}
 
 #: A server that asks for fewer rounds wants to learn the password.
 _FEWEST_ROUNDS = 4096
+#: How many keys are kept: each server of a set may have its own salt.
+_KEYS = 16
 
 
 class Denied(Exception):
@@ -93,16 +95,23 @@ class Login:
     async def _key(self, mechanism: str, salt: bytes, rounds: int) -> bytes:
         name = (mechanism, salt, rounds)
         if name not in self._keys:
-            if mechanism == "SCRAM-SHA-256":
-                password = saslprep(self._target.password).encode()
-            else:
-                text = f"{self._target.user}:mongo:{self._target.password}"
-                password = hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().encode("ascii")
             pool = self._reactor.getThreadPool()
-            derive = hashlib.pbkdf2_hmac
-            arguments = (_HASHES[mechanism], password, salt, rounds)
-            self._keys = {name: await deferToThreadPool(self._reactor, pool, derive, *arguments)}
+            arguments = (_HASHES[mechanism], self._prepared(mechanism), salt, rounds)
+            self._keys[name] = await deferToThreadPool(self._reactor, pool, hashlib.pbkdf2_hmac, *arguments)
+            while len(self._keys) > _KEYS:
+                self._keys.pop(next(iter(self._keys)))
         return self._keys[name]
+
+    def _prepared(self, mechanism: str) -> bytes:
+        """@return: the password as it is hashed."""
+        password = self._target.password
+        if mechanism == "SCRAM-SHA-1":
+            text = f"{self._target.user}:mongo:{password}"
+            return hashlib.md5(text.encode(), usedforsecurity=False).hexdigest().encode("ascii")
+        try:
+            return str(saslprep(password) if password else "").encode()
+        except ValueError as error:
+            raise Denied("the password has characters that SCRAM-SHA-256 does not allow") from error
 
 
 def _agreed(reply: Any) -> Any:

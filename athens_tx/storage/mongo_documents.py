@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
+from bson.binary import Binary
 
 from athens_tx.errors import InvalidModule, StorageUnavailable
 from athens_tx.module.version import ModuleVersion
@@ -13,8 +14,8 @@ from athens_tx.storage.gridfs import StoredFile
 from athens_tx.storage.layout import check_names
 from athens_tx.storage.mongo_collection import Document
 
-#: A document that has both small files.
-FILES: Mapping[str, Any] = {"mod": {"$type": 5}, "info": {"$type": 5}}
+#: A document that has both small files: bytes, and more than none.
+FILES: Mapping[str, Any] = {"mod": {"$gt": Binary(b"")}, "info": {"$gt": Binary(b"")}}
 #: What tells whose a document is.
 NAMES_ONLY = {"module": 1, "version": 1}
 
@@ -34,9 +35,12 @@ class Found:
 
     @property
     def complete(self) -> bool:
-        """Whether all three files are there."""
-        document = self.document
-        return document is not None and self.file is not None and bool(document.get("info")) and "mod" in document
+        """Whether all three files are there; an empty C{.info} or go.mod is none."""
+        return (
+            self.file is not None
+            and self.document is not None
+            and bool(self.document.get("info") and self.document.get("mod"))
+        )
 
 
 def version_of(document: Document) -> ModuleVersion | None:

@@ -18,9 +18,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from OpenSSL import SSL, crypto
 from pymongo.errors import AutoReconnect
-from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
-from twisted.internet.error import ConnectionDone, ConnectionLost
+from twisted.internet.abstract import isIPAddress, isIPv6Address
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import (
+    HostnameEndpoint,
+    TCP4ClientEndpoint,
+    TCP6ClientEndpoint,
+    UNIXClientEndpoint,
+    wrapClientTLS,
+)
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone, ConnectionLost
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
@@ -147,7 +154,7 @@ class _AnyName:
 
     def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
         connection = SSL.Connection(self.context, None)
-        if not re.fullmatch(r"[0-9.]+|.*:.*", self.host):
+        if not isIPAddress(self.host) and not isIPv6Address(self.host):
             connection.set_tlsext_host_name(self.host.encode("idna"))
         return connection
 
@@ -190,7 +197,13 @@ class Dialer:
         name, port = host
         if not port:
             return UNIXClientEndpoint(self.reactor, name, timeout=limit)
-        plain = HostnameEndpoint(self.reactor, name.encode("idna" if not name.isascii() else "ascii"), port, limit)
+        plain: IStreamClientEndpoint
+        if isIPAddress(name):
+            plain = TCP4ClientEndpoint(self.reactor, name, port, limit)
+        elif isIPv6Address(name):
+            plain = TCP6ClientEndpoint(self.reactor, name, port, limit)
+        else:
+            plain = HostnameEndpoint(self.reactor, name, port, limit)
         return wrapClientTLS(self._tls(name), plain) if self.target.tls else plain
 
     def _tls(self, name: str) -> Any:
@@ -201,7 +214,10 @@ class Dialer:
 
     async def connect(self, host: Host, limit: float) -> tuple[Link, Any]:
         """@return: a connection that is not yet logged in, and the server's greeting."""
-        link = cast(Link, await self.endpoint(host, limit).connect(self.links))
+        try:
+            link = cast(Link, await self.endpoint(host, limit).connect(self.links))
+        except ConnectingCancelledError:  # which is no CancelledError
+            raise CancelledError from None
         link.host = host
         try:
             return link, await link.greet(self.target.application, self.login.asks)

@@ -79,6 +79,7 @@ class Pool:
         self._open = 0
         self._waiting: deque[Deferred[Link | None]] = deque()
         self._down_since: float | None = None
+        self._worked = False
         self.closed = False
 
     async def command(
@@ -264,13 +265,14 @@ class Pool:
         """@return: C{error}, logged if it is the first since all was well."""
         if self._down_since is None and not self.closed:
             self._down_since = self._reactor.seconds()
-            self.log.error("storage is in trouble: {reason}", reason=str(error), detail=error.detail)
+            if self._worked:  # before it did, who starts it tells
+                self.log.error("storage is in trouble: {reason}", reason=str(error), detail=error.detail)
         return error
 
     def _works(self) -> None:
-        if self._down_since is not None:
-            self._down_since = None
+        if self._down_since is not None and self._worked:
             self.log.info("mongo storage works again")
+        self._down_since, self._worked = None, True
 
     async def close(self) -> None:
         """Cut every connection; what is under way fails."""

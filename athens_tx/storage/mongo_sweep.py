@@ -140,7 +140,8 @@ class Sweeper:
                 return
             pairs = [{"module": _owner(file).path, "version": _owner(file).version} for file in page]
             documents = await self._modules.find("sweeping", {"$or": pairs}, projection={"module": 1, "version": 1})
-            yield page, {ModuleVersion(one["module"], one["version"]): one["_id"] for one in documents}
+            told = [one for one in documents if isinstance(one["module"], str) and isinstance(one["version"], str)]
+            yield page, {ModuleVersion(one["module"], one["version"]): one["_id"] for one in told}
             after = page[-1]["_id"]
 
 

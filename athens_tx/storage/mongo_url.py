@@ -102,13 +102,13 @@ def parse_url(text: str) -> MongoUrl:
 def _host(text: str) -> Host:
     if text.lower().endswith(".sock"):
         return unquote(text), 0
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%]+)\]|([^:\[\]\s]+))(?::(\d{1,5}))?", text)
+    match = re.fullmatch(r"(?:\[([0-9A-Za-z:.%]+)\]|([^:\[\]\s]+))(?::(\d{1,5}))?", text)
     if match is None:
         raise refused("names no host, or one that can't be read: they are host:port, with commas between them")
     port = int(match[3]) if match[3] else DEFAULT_PORT
     if not 0 < port < 65536:
         raise refused("a port must be between 1 and 65535")
-    return (match[1] or match[2]).lower(), port
+    return unquote(match[1] or match[2]).lower(), port
 
 
 def parse_options(query: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from twisted.application.service import Service
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
@@ -21,9 +21,10 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import alsoProvides, implementer
 
-from athens_tx.errors import AthensError, NotFound, StorageUnavailable
-from athens_tx.interfaces import IFindsIncomplete, ILinks, IObjects, IStorage, IZip
+from athens_tx.errors import AthensError, ConfigError, InvalidRequest, NotFound, StorageUnavailable
+from athens_tx.interfaces import IFindsIncomplete, ILinks, IObjects, IStorage, IZip, ObjectPage
 from athens_tx.module.version import ModuleVersion
+from athens_tx.storage.body import BytesZip
 from athens_tx.storage.keys import INFO, MOD, ZIP, Group, Groups, Layout
 from athens_tx.storage.layout import (
     INFO_LIMIT,
@@ -43,8 +44,15 @@ PAGE = 1000
 ABANDONED = 24 * 3600.0
 #: A partial version that is older, in seconds, is not one that somebody is saving at this moment.
 FRESH = 60.0
+#: Pages without an object, one after the other, after which a listing is taken for one without an end.
+_EMPTY_PAGES = 1000
 #: Seconds for which the end waits for what is nearly written.
-_CLOSING = 10.0
+_CLOSING = 5.0
+#: Seconds between two looks for what unfinished uploads have left.
+_SWEEP = 6 * 3600.0
+#: So much longer is the wait where the info is there and something else is not: Athens writes all three at once, and
+#: its zip may be large.
+_ATHENS = 20
 #: Seconds between two looks at what somebody else is saving.
 _LOOK = 0.1
 
@@ -54,8 +62,11 @@ class ObjectStorage(Service):
     """
     Versions as objects of C{objects}, with the keys of C{layout}.
 
-    Two who save one version at the same time do not mix their files: the zip is only written where there is none, or
-    in place of the one that was looked at, so one of them is first; the other waits until that version is complete.
+    Two who save one version at the same time do not mix their files, as far as the store knows conditions: each file is
+    only written where there is none, or in place of the one that was looked at, the zip first, so that one of them is
+    first. The other waits until that version is complete. Who finds a part of one that nobody has touched for a while
+    takes it over, the zip again first; whoever was at work on it all the same finds other files than he left then, and
+    lets them be.
     """
 
     log = Logger()
@@ -72,9 +83,11 @@ class ObjectStorage(Service):
         self._objects = objects
         self._layout = layout
         self._patience = patience
+        self._empty = 0
+        self._connecting: Deferred[None] | None = None
         self._sweeping: Deferred[None] | None = None
-        self._finishing: list[Deferred[None]] = []
-        self._given_up: dict[ModuleVersion, Deferred[bool]] = {}
+        self._finishing: list[Deferred[bool]] = []
+        self._given_up: list[tuple[ModuleVersion, Deferred[bool]]] = []
         if links:
             alsoProvides(self, ILinks)
 
@@ -83,20 +96,31 @@ class ObjectStorage(Service):
     def startService(self) -> None:
         """Connect; L{ready} says how that went."""
         super().startService()
-        Deferred.fromCoroutine(self._objects.connect()).addCallback(self._connected).chainDeferred(self.ready)
+        self._connecting = Deferred.fromCoroutine(self._objects.connect())
+        self._connecting.addCallbacks(self._connected, self._refused).chainDeferred(self.ready)
 
     def _connected(self, _: object) -> None:
         self._sweeping = Deferred.fromCoroutine(self._sweep())
 
+    def _refused(self, failure: Failure) -> Failure:
+        if failure.check(ConfigError, CancelledError):
+            return failure
+        self.log.failure("the storage could not be connected", failure)
+        return Failure(ConfigError([f"StorageType: the storage can't be connected: {failure.getErrorMessage()}"]))
+
     async def _sweep(self) -> None:
-        try:
-            await self._objects.sweep(ABANDONED)
-        except AthensError as error:  # there may be no right to: nothing depends on it
-            self.log.info("leftovers of uploads stay: {reason}", reason=str(error), detail=error.detail)
+        while True:
+            try:
+                await self._objects.sweep(ABANDONED)
+            except AthensError as error:  # there may be no right to: nothing depends on it
+                self.log.info("leftovers of uploads stay: {reason}", reason=str(error), detail=error.detail)
+            await deferLater(self._reactor, _SWEEP, lambda: None)
 
     def stopService(self) -> Deferred[None]:
         """Disconnect."""
         super().stopService()
+        if self._connecting is not None:
+            self._connecting.cancel()
         if self._sweeping is not None:
             self._sweeping.addErrback(lambda _: None)
             self._sweeping.cancel()
@@ -104,9 +128,9 @@ class ObjectStorage(Service):
 
     async def _close(self) -> None:
         ends = [_ended(writing) for writing in self._finishing]
-        ends += [_ended(uploading) for uploading in self._given_up.values()]
+        ends += [_ended(uploading) for _, uploading in self._given_up]
         with suppress(DeferredTimeout):
-            await DeferredList(ends).addTimeout(_CLOSING, self._reactor)
+            await DeferredList(ends, consumeErrors=True).addTimeout(_CLOSING, self._reactor)
         await self._objects.close()
 
     async def check(self) -> None:
@@ -129,7 +153,7 @@ class ObjectStorage(Service):
             data = await self._objects.get(self._layout.files(mv)[index], limit)
         except NotFound:
             raise NotFound(f"{mv} is not stored") from None
-        if index == INFO and not data:
+        if not data:
             raise NotFound(f"{mv} is not stored")
         return data
 
@@ -158,18 +182,34 @@ class ObjectStorage(Service):
         places = {key: index for index, key in enumerate(self._layout.files(mv))}
         cursor = ""
         while True:
-            page = await self._objects.page(group.prefix, cursor, PAGE)
+            page = await self._page(group.prefix, cursor, PAGE)
             group.files.update((places[found.key], found) for found in page.objects if found.key in places)
             if not page.cursor or len(group.files) == len(places):
                 return group
             cursor = page.cursor
+
+    async def _page(self, prefix: str, cursor: str, limit: int) -> ObjectPage:
+        """As L{IObjects.page}, for a cursor that no client has given."""
+        try:
+            return self._forward(cursor, await self._objects.page(prefix, cursor, limit))
+        except InvalidRequest as error:
+            raise StorageUnavailable(f"the store does not go on with its own listing: {error}") from error
+
+    def _forward(self, cursor: str, page: ObjectPage) -> ObjectPage:
+        """@return: C{page}, if it leads on from C{cursor}: nobody is to walk in circles for ever."""
+        back = page.cursor == cursor or (self._objects.keyed and page.cursor.encode() < cursor.encode())
+        self._empty = 0 if page.objects else self._empty + 1
+        if page.cursor and (back or self._empty > _EMPTY_PAGES):
+            self._empty = 0
+            raise StorageUnavailable("the listing of the store goes round in circles", retry_after=60)
+        return page
 
     # -- listing
 
     async def list(self, path: str) -> Sequence[str]:
         """See L{IStorage.list}."""
         check_path(path)
-        groups = self._groups(self._layout.module(path))
+        groups = self._groups(self._layout.listed(path))
         return [g.mv.version async for g in groups if g.complete and g.mv.path == path and is_listed(g.mv.version)]
 
     async def incomplete(self) -> Sequence[ModuleVersion]:
@@ -181,7 +221,7 @@ class ObjectStorage(Service):
         groups = Groups(self._layout)
         cursor = ""
         while True:
-            page = await self._objects.page(prefix, cursor, self._objects.largest_page)
+            page = await self._page(prefix, cursor, min(PAGE, self._objects.largest_page))
             for found in page.objects:
                 groups.add(found)
             if not page.cursor:
@@ -204,7 +244,9 @@ class ObjectStorage(Service):
         groups = Groups(self._layout, cursor)
         found: list[ModuleVersion] = []
         while True:
-            page = await self._objects.page("", cursor, min(self._objects.largest_page, 3 * limit + 3))
+            # One more version than is wanted, behind two files of the last one, and what shows that it is at its end.
+            size = 3 * (limit - len(found)) + 6
+            page = await self._page("", cursor, min(self._objects.largest_page, size))
             for stored in page.objects:
                 groups.add(stored)
             if not page.cursor:
@@ -221,9 +263,12 @@ class ObjectStorage(Service):
     async def _catalog_by_page(self, token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
         """Go on where a page of the store ended: a token is the store's own, so a page has what lies between two."""
         most = min(self._objects.largest_page, 3 * limit)
-        size = most
+        size, given = most, token
         while True:
-            page = await self._objects.page("", token, size)
+            if token == given:
+                page = self._forward(token, await self._objects.page("", token, size))
+            else:
+                page = await self._page("", token, size)
             groups, infos = Groups(self._layout), []
             found: list[ModuleVersion] = []
             for index, stored in enumerate(page.objects):
@@ -250,8 +295,8 @@ class ObjectStorage(Service):
         try:
             check_names(mv)
             check_files(mv, info, mod)
-            while mv in self._given_up:
-                await _ended(self._given_up[mv])
+            while given_up := [uploading for other, uploading in self._given_up if other == mv]:
+                await _ended(given_up[0])
             there = await self._leftovers(await self._look(mv))
         except BaseException:
             zip.stopProducing()
@@ -268,7 +313,8 @@ class ObjectStorage(Service):
         """
         while not there.complete:
             if there.files and all(file.age < FRESH for file in there.files.values()):
-                there = await self._settled(there)
+                patience = self._patience * (_ATHENS if INFO in there.files else 1)
+                there = await self._settled(there, patience)
             info = there.files.get(INFO)
             if info is None or there.complete:
                 break
@@ -280,12 +326,12 @@ class ObjectStorage(Service):
 
     async def _write(self, there: Group, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
         mv = there.mv
-        keys, types = self._layout.files(mv), self._layout.types
-        replacing = there.files[ZIP].tag if ZIP in there.files else ""
-        if await self._uploaded(mv, self._objects.upload(keys[ZIP], zip, types[ZIP], replacing)):
+        key, content_type = self._layout.files(mv)[ZIP], self._layout.types[ZIP]
+        ours = await self._uploaded(mv, self._objects.upload(key, zip, content_type, there.tag(ZIP)))
+        if ours:
             # Whoever gives up now, it is nearly done, and better ended than begun again.
-            await self._finish(((keys[MOD], mod, types[MOD]), (keys[INFO], info, types[INFO])))
-        elif not (await self._settled(await self._look(mv))).complete:
+            ours = await self._finish(there, info, mod)
+        if not ours and not (await self._settled(await self._look(mv), self._patience)).complete:
             raise StorageUnavailable(f"{mv}: somebody else began to save it and did not end", retry_after=5)
 
     def _uploaded(self, mv: ModuleVersion, upload: Coroutine[Any, Any, bool]) -> Deferred[bool]:
@@ -294,49 +340,61 @@ class ObjectStorage(Service):
             to be there, whoever saves C{mv} next waits for its end before he looks.
         """
         uploading = Deferred.fromCoroutine(upload)
+        ended = False  # not uploading.called: that of a coroutine is called as soon as it is cancelled
 
         def give_up(_: Deferred[bool]) -> None:
             uploading.cancel()
-            if not uploading.called:
-                self._given_up[mv] = uploading
+            if not ended:
+                self._given_up.append((mv, uploading))
 
         waiter: Deferred[bool] = Deferred(give_up)
 
         def done(result: bool | Failure) -> None:
-            if self._given_up.get(mv) is uploading:
-                del self._given_up[mv]
+            nonlocal ended
+            ended = True
+            self._given_up = [entry for entry in self._given_up if entry[1] is not uploading]
             if not waiter.called:
                 waiter.callback(result)
 
         uploading.addBoth(done)
         return waiter
 
-    def _finish(self, files: Sequence[tuple[str, bytes, str]]) -> Deferred[None]:
-        """@return: one whose cancelling lets the writing go on."""
+    def _finish(self, there: Group, info: bytes, mod: bytes) -> Deferred[bool]:
+        """@return: whether go.mod and info are ours too; its cancelling lets the writing go on."""
 
-        async def write() -> None:
-            for key, data, content_type in files:
-                await self._objects.put(key, data, content_type)
+        async def write() -> bool:
+            if not await self._put(there, MOD, mod):
+                return False
+            if not there.tag(ZIP):
+                return await self._put(there, INFO, info)
+            # The zip was taken over. An info that is there now is of the one who had it before, and goes with that.
+            await self._objects.put(self._layout.files(there.mv)[INFO], info, self._layout.types[INFO])
+            return True
 
-        waiter: Deferred[None] = Deferred()
+        waiter: Deferred[bool] = Deferred()
         writing = Deferred.fromCoroutine(write())
         self._finishing.append(writing)
 
-        def done(result: Failure | None) -> None:
+        def done(result: bool | Failure) -> None:
             self._finishing.remove(writing)
             waiter.callback(result)
 
         writing.addBoth(done)
         return waiter
 
-    async def _settled(self, there: Group) -> Group:
-        """@return: C{there} once it is complete, or once nobody seems to be at work on it."""
-        end = self._reactor.seconds() + self._patience
+    async def _put(self, there: Group, index: int, data: bytes) -> bool:
+        """@return: whether a small file is there now with this content; not if somebody has changed it meanwhile."""
+        key, content_type = self._layout.files(there.mv)[index], self._layout.types[index]
+        return await self._objects.upload(key, BytesZip(data), content_type, there.tag(index))
+
+    async def _settled(self, there: Group, patience: float) -> Group:
+        """@return: C{there} once it is complete, or once nobody has touched it for C{patience} seconds."""
+        end = self._reactor.seconds() + patience
         while not there.complete and self._reactor.seconds() < end:
             await deferLater(self._reactor, _LOOK, lambda: None)
             now = await self._look(there.mv)
             if _tags(now) != _tags(there):
-                end = self._reactor.seconds() + self._patience
+                end = self._reactor.seconds() + patience
             there = now
         return there
 
@@ -347,7 +405,8 @@ class ObjectStorage(Service):
         if not there.files:
             raise NotFound(f"{mv} is not stored")
         for _, file in sorted(there.files.items()):  # the info first
-            await self._objects.remove(file.key)
+            if not await self._objects.remove(file.key, file.tag):
+                return  # it is being saved again: that one is to stay
 
 
 def _ended(deferred: Deferred[T]) -> Deferred[None]:

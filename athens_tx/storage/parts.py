@@ -5,6 +5,7 @@ again, and no more than one of a body is in memory.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from typing import cast
 
@@ -49,7 +50,7 @@ class Parts:
         self.error: AthensError | None = None
         self._body = body
         self._size = size
-        self._pieces: list[bytes | memoryview] = []
+        self._pieces: deque[bytes | memoryview] = deque()
         self._held = self._given = self._number = 0
         self._paused = self._ended = False
         self._producer: IPushProducer | None = None
@@ -116,9 +117,9 @@ class Parts:
         pieces: list[bytes | memoryview] = []
         rest = length
         while rest:
-            piece = self._pieces.pop(0)
+            piece = self._pieces.popleft()
             if len(piece) > rest:
-                self._pieces.insert(0, memoryview(piece)[rest:])
+                self._pieces.appendleft(memoryview(piece)[rest:])
                 piece = memoryview(piece)[:rest]
             pieces.append(piece)
             rest -= len(piece)

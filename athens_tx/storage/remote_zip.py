@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError, Deferred, fail
-from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer
+from twisted.internet.interfaces import IConsumer, IProducer, IPushProducer, IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -19,6 +21,13 @@ Reach = Callable[[int, int], Awaitable[OpenResponse]]
 
 #: How often in a row an answer may break off without a byte.
 BREAKS = 3
+#: How often answers for one zip may break off in all.
+MOST_BREAKS = 20
+#: Seconds before the rest is asked for: at most twice as many each time, up to the last, and again the first where so
+#: many bytes have come.
+FIRST_PAUSE = 0.2
+LONGEST_PAUSE = 5.0
+PROGRESS = 1 << 20
 
 
 @implementer(IZip)
@@ -29,12 +38,27 @@ class RemoteZip:
     @ivar length: how many bytes come; more or fewer are a L{StorageUnavailable}.
     """
 
-    def __init__(self, reach: Reach, length: int, opened: OpenResponse | None = None, start: int = 0) -> None:
-        """@param opened: the answer to C{reach(start, length)}, if it is there already; it is ours now."""
+    def __init__(
+        self,
+        clock: IReactorTime,
+        reach: Reach,
+        length: int,
+        opened: OpenResponse | None = None,
+        start: int = 0,
+        *,
+        resumable: bool = True,
+    ) -> None:
+        """
+        @param opened: the answer to C{reach(start, length)}, if it is there already; it is ours now.
+        @param resumable: C{reach} gives bytes of the same zip each time, or fails; else what breaks off remains so,
+            because what is there now may be another one.
+        """
         self.length = length
+        self._clock = clock
         self._reach = reach
         self._opened = opened
         self._start = start
+        self._resumable = resumable
         self._position = 0
         self._consumer: IConsumer | None = None
         self._finished: Deferred[None] | None = None
@@ -46,7 +70,7 @@ class RemoteZip:
     def part(self, start: int, length: int) -> RemoteZip:
         """See L{IZip.part}."""
         self._let_go()
-        return RemoteZip(self._reach, length, None, self._start + start)
+        return RemoteZip(self._clock, self._reach, length, None, self._start + start, resumable=self._resumable)
 
     def startProducing(self, consumer: IConsumer) -> Deferred[None]:
         """
@@ -63,7 +87,7 @@ class RemoteZip:
         return finished
 
     async def _run(self) -> None:
-        breaks = 0
+        breaks, in_a_row, pause = 0, 0, FIRST_PAUSE
         while self._position < self.length:
             before = self._position
             opened, self._opened = self._opened, None
@@ -80,11 +104,16 @@ class RemoteZip:
             except (NotFound, StorageUnavailable):
                 raise
             except AthensError as error:
-                breaks = breaks + 1 if self._position == before else 0
-                if breaks == BREAKS:
+                breaks, in_a_row = breaks + 1, in_a_row + 1 if self._position == before else 0
+                torn = self._position > 0 and not self._resumable
+                if torn or in_a_row == BREAKS or breaks == MOST_BREAKS:
                     raise StorageUnavailable(
                         f"a stored zip can't be read: {error}", detail=error.detail, retry_after=10
                     ) from None
+                if self._position - before >= PROGRESS:
+                    pause = FIRST_PAUSE
+                await deferLater(self._clock, pause * random.uniform(0.5, 1.0), lambda: None)  # noqa: S311
+                pause = min(LONGEST_PAUSE, 2 * pause)
         if self._opened is not None:  # of nothing
             self._let_go()
 
@@ -113,8 +142,6 @@ class RemoteZip:
     def comes_from(self, producer: IPushProducer | None) -> None:
         """What comes, comes from C{producer}."""
         self._producer = producer
-        if producer is not None and self._paused:
-            producer.pauseProducing()
 
     def pauseProducing(self) -> None:
         """Write no more until L{resumeProducing}."""

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from base64 import b64encode
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
-from urllib.parse import quote, urlencode
 
-import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.threads import deferToThreadPool
+from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from athens_tx.errors import ConfigError, NotFound, StorageUnavailable
 from athens_tx.http_client import OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage
-from athens_tx.storage import s3_xml
+from athens_tx.storage import s3_sweep, s3_xml
 from athens_tx.storage.aws import Signer
-from athens_tx.storage.calls import Calls, Request
+from athens_tx.storage.background import Background
+from athens_tx.storage.calls import Calls
 from athens_tx.storage.keys import Layout
-from athens_tx.storage.parts import Budget, Part, Parts, PiecesBody
+from athens_tx.storage.parsing import answered, parsed
+from athens_tx.storage.parts import Budget, Parts
 from athens_tx.storage.remote_zip import RemoteZip
+from athens_tx.storage.s3_requests import BAD_KEYS, Bucket, Content, whole
+from athens_tx.storage.xml_documents import BadDocument, error_code, parse, text
 
 #: Bytes of a part: from two parts on, a zip is uploaded in parts, as Athens does.
 PART = 8 << 20
@@ -37,20 +36,11 @@ BUDGET = 4 * PART
 #: has this behind it, as in MinIO's own tokens. To others it is a key that comes right after the one meant.
 _MINIO_MARKER = "[minio_cache:v2,return:]"
 
-_EMPTY = hashlib.sha256().hexdigest()
+#: Seconds for the start.
+START_LIMIT = 25.0
+
 _CONFLICT = 412
 _UNKNOWN_CONDITION = 501
-
-
-#: Bytes that are hashed at once rather than in a thread.
-_SMALL = 32 * 1024
-
-
-@attrs.frozen
-class _Hashes:
-    sha256: str
-    md5: bytes
-    length: int
 
 
 @implementer(IObjects)
@@ -59,8 +49,7 @@ class S3Objects:
 
     keyed = True
     largest_page = 1000
-    _url: str
-    _signer: Signer
+    _bucket: Bucket
 
     def __init__(
         self,
@@ -76,6 +65,7 @@ class S3Objects:
         @param find: gives the URL of the bucket, without a slash at its end, and what signs; may raise L{ConfigError}.
         @param layout: tells which unfinished uploads are ours.
         @param table: what the settings are called in a message, such as C{Storage.S3}.
+        @param region: empty where the server may say it.
         @param make: make the bucket, in C{region}, if it is not there.
         """
         self._calls = calls
@@ -87,92 +77,120 @@ class S3Objects:
         self._budget = Budget(BUDGET)
         self._minio = False
         self._conditions = True  # until the server says that it knows none
-        self._aborting: list[Deferred[None]] = []
+        self._aborting = Background(calls.reactor)
 
     # -- start and end
 
     async def connect(self) -> None:
         """See L{IObjects.connect}."""
-        self._url, self._signer = await self._find()
+        connecting = Deferred.fromCoroutine(self._connect())
         try:
-            response = await self._list("", "", 1, expect=range(200, 500))
-            if response.status == 404 and self._make:
-                await self._make_bucket()
-                response = await self._list("", "", 1, expect=range(200, 500))
+            await connecting.addTimeout(START_LIMIT, self._calls.reactor)
+        except DeferredTimeout:
+            raise ConfigError([f"{self._table}: no answer within {START_LIMIT:g} s: look at Endpoint"]) from None
         except StorageUnavailable as error:
-            raise ConfigError([f"{self._table}: {error}: {error.detail}"]) from error
+            line = ": ".join(filter(None, (str(error), error.detail)))
+            raise ConfigError([f"{self._table}: {line}: look at Endpoint, Region and the credentials"]) from error
+
+    async def _connect(self) -> None:
+        url, signer = await self._find()
+        self._bucket = Bucket(self._calls, url, signer)
+        response = await self._first_look()
+        region = self._other_region(response)
+        if region and not self._region:
+            self._region = signer.region = region
+            response = await self._first_look()
+        if _is_no_bucket(response) and self._make:
+            await self._make_bucket()
+            response = await self._first_look()
         if response.status != 200:
             raise ConfigError([self._refusal(response)])
-        self._parsed(response)
+        await self._parsed(response)
+
+    async def _first_look(self) -> Response:
+        return await self._list("", "", 1, expect=[status for status in range(200, 500) if status != 429])
 
     async def _make_bucket(self) -> None:
-        whole = Part(0, 0, (s3_xml.location(self._region),), 0, True)
+        asked = await self._bucket.content(whole(s3_xml.location(self._region)))
         # Whoever was faster, or may not make one: the next look at it tells.
-        await self._send(
-            "make the bucket", "PUT", "", {}, body=(whole, await self._hashed(whole)), expect=range(200, 500)
-        )
+        await self._bucket.send("make the bucket", "PUT", "", {}, content=asked, expect=range(200, 500))
+
+    def _other_region(self, response: Response) -> str:
+        """@return: in which region a server says that the bucket is, if it is not ours."""
+        if response.status == 200:
+            return ""
+        said = response.header("x-amz-bucket-region") or s3_xml.error_region(response.body)
+        return "" if said == self._region else said
 
     def _refusal(self, response: Response) -> str:
-        code, said = s3_xml.error_code(response.body)
-        region = response.header("x-amz-bucket-region")
-        if response.status == 404:
-            return f"{self._table}.Bucket: there is no such bucket; make it, or name another"
-        if region and region != self._region:
-            return f"{self._table}.Region: the bucket is in {region}"
+        code, said = error_code(response.body)
+        region = self._other_region(response)
         text = f"{self._table}: the server answers {response.status} {code or 'without a reason'}"
-        if code in ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken"):
+        if code in BAD_KEYS:
             return f"{text}: look at Key, Secret and Token"
+        if _is_no_bucket(response):
+            return f"{self._table}.Bucket: there is no such bucket; make it, or name another"
+        if region:
+            return f"{self._table}.Region: the bucket is in {region}"
         if response.status == 403:
             return f"{text}: the credentials must be allowed to list, read, write and delete in Bucket"
-        return f"{text} {said}: look at Endpoint, Region and Bucket"
+        return ": ".join(filter(None, (text, said, "look at Endpoint, Region and Bucket")))
 
     async def close(self) -> None:
         """See L{IObjects.close}."""
-        for aborting in list(self._aborting):
-            await aborting
+        await self._aborting.close()
         await self._calls.http.close()
 
     # -- reading
 
     async def page(self, prefix: str, cursor: str, limit: int) -> ObjectPage:
         """See L{IObjects.page}."""
-        return self._parsed(await self._list(prefix, cursor, limit))
+        found = await self._parsed(await self._list(prefix, cursor, limit))
+        while found.cut and not found.objects:  # a server may end a page where it has passed over too much
+            before = found.token
+            found = await self._parsed(await self._list(prefix, "", limit, token=before))
+            if found.token == before:
+                raise StorageUnavailable(f"{self._calls.name} storage: list {prefix}: goes round in circles")
+        return ObjectPage(found.objects, found.objects[-1].key if found.cut else "")
 
-    async def _list(self, prefix: str, cursor: str, limit: int, expect: Collection[int] = (200,)) -> Response:
+    async def _list(
+        self, prefix: str, cursor: str, limit: int, *, token: str = "", expect: Collection[int] = (200,)
+    ) -> Response:
         query = {"list-type": "2", "encoding-type": "url", "max-keys": str(min(limit, self.largest_page))}
         if prefix:
             query["prefix"] = prefix
         if cursor:
             query["start-after"] = cursor + (_MINIO_MARKER if self._minio else "")
+        if token:
+            query["continuation-token"] = token
         what = f"list {prefix}" if prefix else "list"
-        answer = await self._send(what, "GET", "", query, expect=expect, limit=8 << 20)
+        answer = await self._bucket.send(what, "GET", "", query, expect=expect, limit=8 << 20)
         self._minio = self._minio or answer.header("Server") == "MinIO"
         return answer
 
-    def _parsed(self, response: Response) -> ObjectPage:
+    async def _parsed(self, response: Response) -> s3_xml.Listing:
         try:
-            date = response.header("Date")
-            now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-            found = s3_xml.listing(response.body, now)
+            now = answered(response)
+            found = await parsed(self._calls.reactor, lambda body: s3_xml.listing(body, now), response.body)
         except (ValueError, TypeError) as error:
             raise StorageUnavailable(
                 f"{self._calls.name} storage: list: not the answer of an S3 server", detail=str(error)
             ) from None
         self._minio = self._minio or s3_xml.is_from_minio(found.token)
-        return ObjectPage(found.objects, found.objects[-1].key if found.cut else "")
+        return found
 
     async def get(self, key: str, limit: int) -> bytes:
         """See L{IObjects.get}."""
-        response = await self._send(f"get {key}", "GET", key, {}, expect=(200, 404), limit=limit)
+        response = await self._bucket.send(f"get {key}", "GET", key, {}, expect=(200, 404), limit=limit)
         if response.status == 404:
             raise self._absent(key, response.body)
         return response.body
 
     async def open(self, key: str) -> IZip:
         """See L{IObjects.open}."""
-        opened = await self._open(key, {}, (200, 404))
+        opened = await self._bucket.open(key, {}, (200, 404))
         if opened.status == 404:
-            raise self._absent(key, await opened.read(limit=64 * 1024))
+            raise self._absent(key, await self._calls.words(f"get {key}", opened))
         if opened.length is None:
             opened.abort()
             raise StorageUnavailable(f"{self._calls.name} storage: get {key}: an answer without a length")
@@ -180,49 +198,46 @@ class S3Objects:
 
         async def reach(start: int, length: int) -> OpenResponse:
             headers = {"Range": f"bytes={start}-{start + length - 1}"} | ({"If-Match": tag} if tag else {})
-            part = await self._open(key, headers, (206, 404, _CONFLICT))
+            part = await self._bucket.open(key, headers, (206, 404, _CONFLICT))
             if part.status != 206:
                 part.abort()
                 raise NotFound(f"{key} was deleted meanwhile")
             return part
 
-        return RemoteZip(reach, opened.length, opened)
-
-    async def _open(self, key: str, headers: Mapping[str, str], expect: Collection[int]) -> OpenResponse:
-        async def make() -> Request:
-            url = self._at(key, {})
-            return Request("GET", url, await self._signer.headers("GET", url, headers, _EMPTY))
-
-        return await self._calls.open(f"get {key}", make, expect=expect)
+        return RemoteZip(self._calls.reactor, reach, opened.length, opened)
 
     def _absent(self, key: str, body: bytes) -> Exception:
-        code, _ = s3_xml.error_code(body)
+        code, _ = error_code(body)
         if code == "NoSuchBucket":
-            return StorageUnavailable("the bucket of the storage is gone", detail=f"look at {self._table}.Bucket")
+            text = f"{self._calls.name} storage: get {key}: the bucket is gone"
+            return StorageUnavailable(text, detail=f"look at {self._table}.Bucket")
+        if code not in ("NoSuchKey", "NoSuchObject"):  # something in front of the store may know nothing of it
+            text = f"{self._calls.name} storage: get {key}: a 404 that is none of the store's"
+            return StorageUnavailable(text, detail=f"{code}: look at {self._table}.Endpoint", retry_after=10)
         return NotFound(f"{key} is not stored")
 
     async def link(self, key: str) -> str:
         """See L{IObjects.link}."""
-        return await self._signer.link(self._at(key, {}))
+        return await self._bucket.link(key)
 
     # -- writing
 
     async def put(self, key: str, data: bytes, content_type: str) -> None:
         """See L{IObjects.put}."""
-        whole = Part(0, 0, (data,), len(data), True)
-        hashes = await self._hashed(whole)
-        await self._send(f"put {key}", "PUT", key, {}, headers=_described(content_type, hashes), body=(whole, hashes))
+        content = await self._bucket.content(whole(data))
+        headers = {"Content-Type": content_type, **content.headers}
+        await self._bucket.send(f"put {key}", "PUT", key, {}, headers=headers, content=content)
 
     async def remove(self, key: str, tag: str = "") -> bool:
         """See L{IObjects.remove}. Servers that know no condition here (MinIO) remove it in any case."""
         what, expect = f"delete {key}", (200, 204, 404)
         if tag and self._conditions:
-            answer = await self._send(
+            answer = await self._bucket.send(
                 what, "DELETE", key, {}, headers={"If-Match": tag}, expect=(*expect, _CONFLICT, 501)
             )
             if answer.status != _UNKNOWN_CONDITION:
                 return answer.status != _CONFLICT
-        await self._send(what, "DELETE", key, {}, expect=expect)
+        await self._bucket.send(what, "DELETE", key, {}, expect=expect)
         return True
 
     async def upload(self, key: str, body: IBodyProducer, content_type: str, replacing: str) -> bool:
@@ -239,36 +254,34 @@ class S3Objects:
         size = parts.wanted
         await self._budget.take(size)
         try:
-            part = await parts.next()
-            hashes = await self._hashed(part)
-            headers = _described(content_type, hashes)
-            return await self._conditionally(
-                f"put {key}", "PUT", key, {}, headers, (part, hashes), replacing, hashes.md5.hex()
-            )
+            content = await self._bucket.content(await parts.next())
+            headers = {"Content-Type": content_type, **content.headers}
+            what, expected = f"put {key}", content.md5.hex()
+            _, ours = await self._conditionally(what, "PUT", key, {}, headers, content, replacing, expected)
+            return ours
         finally:
             self._budget.give(size)
 
     async def _upload_parts(self, key: str, parts: Parts, content_type: str, replacing: str) -> bool:
-        begun = await self._send(
+        begun = await self._bucket.send(
             f"begin upload of {key}", "POST", key, {"uploads": ""}, headers={"Content-Type": content_type}
         )
         upload = _read(begun, "InitiateMultipartUploadResult", "UploadId", self._calls.name)
-        done = False
+        ended = False
         try:
             tags, digests, last = [], b"", False
             while not last:
                 tag, digest, last = await self._upload_part(key, upload, parts)
                 tags.append(tag)
                 digests += digest
-            whole = Part(0, 0, (s3_xml.completion(tags),), 0, True)
+            content = await self._bucket.content(whole(s3_xml.completion(tags)))
             expected = f"{hashlib.md5(digests, usedforsecurity=False).hexdigest()}-{len(tags)}"
-            hashes = await self._hashed(whole)
-            what = f"end upload of {key}"
             query = {"uploadId": upload}
-            done = await self._conditionally(what, "POST", key, query, {}, (whole, hashes), replacing, expected)
-            return done
+            what = f"end upload of {key}"
+            ended, ours = await self._conditionally(what, "POST", key, query, {}, content, replacing, expected)
+            return ours
         finally:
-            if not done:
+            if not ended:  # the same bytes may be there by the upload of another
                 self._abort(key, upload)
 
     async def _upload_part(self, key: str, upload: str, parts: Parts) -> tuple[str, bytes, bool]:
@@ -276,12 +289,12 @@ class S3Objects:
         size = parts.wanted
         await self._budget.take(size)
         try:
-            part = await parts.next()
-            hashes = await self._hashed(part)
-            query = {"partNumber": str(part.number + 1), "uploadId": upload}
-            headers = {"Content-MD5": b64encode(hashes.md5).decode()}
-            answer = await self._send(f"upload part of {key}", "PUT", key, query, headers=headers, body=(part, hashes))
-            return answer.header("ETag") or f'"{hashes.md5.hex()}"', hashes.md5, part.last
+            content = await self._bucket.content(await parts.next())
+            query = {"partNumber": str(content.part.number + 1), "uploadId": upload}
+            answer = await self._bucket.send(
+                f"upload part of {key}", "PUT", key, query, headers=content.headers, content=content
+            )
+            return answer.header("ETag") or f'"{content.md5.hex()}"', content.md5, content.part.last
         finally:
             self._budget.give(size)
 
@@ -292,36 +305,44 @@ class S3Objects:
         key: str,
         query: Mapping[str, str],
         headers: Mapping[str, str],
-        body: tuple[Part, _Hashes],
+        content: Content,
         replacing: str,
         expected: str,
-    ) -> bool:
+    ) -> tuple[bool, bool]:
         """
         @param expected: the ETag that these bytes have where nothing is encrypted.
-        @return: whether they are there now.
+        @return: whether this has written them, and whether they are there now.
         """
         while True:
             condition = {"If-Match": replacing} if replacing else {"If-None-Match": "*"}
             sent = {**headers, **(condition if self._conditions else {})}
             # An upload that is not known any more was ended by the attempt before, whose answer we did not get.
-            answer = await self._send(
-                what, method, key, query, headers=sent, body=body, expect=(200, 404, 409, _CONFLICT, 501), patient=True
+            answer = await self._bucket.send(
+                what,
+                method,
+                key,
+                query,
+                headers=sent,
+                content=content,
+                expect=(200, 404, 409, _CONFLICT, 501),
+                patient=True,
+                failed=_in_spite_of_200,
             )
+            if answer.status == 200:
+                return True, True
             if answer.status == _UNKNOWN_CONDITION and self._conditions:
                 self._conditions = False
                 continue
-            code, said = s3_xml.error_code(answer.body)
-            if answer.status == 200 and not code:
-                return True
-            if answer.status == 501 or code == "NoSuchBucket" or answer.status == 200:
+            code, said = error_code(answer.body)
+            if answer.status == 501 or code == "NoSuchBucket":
                 raise StorageUnavailable(
                     f"{self._calls.name} storage: {what}: status {answer.status} {code}", detail=said, retry_after=10
                 )
-            return await self._holds(key, expected)
+            return False, await self._holds(key, expected)
 
     async def _holds(self, key: str, tag: str) -> bool:
         """@return: whether the bytes with this ETag are there."""
-        answer = await self._send(f"look at {key}", "HEAD", key, {}, expect=(200, 404))
+        answer = await self._bucket.send(f"look at {key}", "HEAD", key, {}, expect=(200, 404))
         return answer.status == 200 and (answer.header("ETag") or "").strip('"') == tag
 
     def _abort(self, key: str, upload: str) -> None:
@@ -329,93 +350,29 @@ class S3Objects:
 
         async def abort() -> None:
             try:
-                await self._send(
-                    f"give up upload of {key}", "DELETE", key, {"uploadId": upload}, expect=(200, 204, 404)
-                )
+                await s3_sweep.give_up(self._bucket, key, upload)
             except StorageUnavailable as error:  # the sweep of the next start finds it
                 self._calls.log.info("an upload is left behind: {reason}", reason=str(error))
 
-        aborting = Deferred.fromCoroutine(abort())
-        self._aborting.append(aborting)
-        aborting.addBoth(lambda _: self._aborting.remove(aborting))
+        self._aborting.start(abort())
 
     async def sweep(self, age: float) -> None:
         """See L{IObjects.sweep}."""
-        query = {"uploads": "", "encoding-type": "url"}
-        more: tuple[str, str] | None = ("", "")
-        while more is not None:
-            markers = {"key-marker": more[0], "upload-id-marker": more[1]} if more[0] else {}
-            answer = await self._send("list uploads", "GET", "", query | markers, limit=8 << 20)
-            try:
-                found, more = s3_xml.uploads(answer.body)
-            except ValueError as error:
-                raise StorageUnavailable("the list of uploads can't be read", detail=str(error)) from None
-            now = datetime.now(UTC)
-            for upload in found:
-                if (now - upload.started).total_seconds() > age and self._layout.place(upload.key) is not None:
-                    await self._send(
-                        f"give up upload of {upload.key}",
-                        "DELETE",
-                        upload.key,
-                        {"uploadId": upload.id},
-                        expect=(200, 204, 404),
-                    )
-
-    # -- requests
-
-    async def _send(
-        self,
-        what: str,
-        method: str,
-        key: str,
-        query: Mapping[str, str],
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: tuple[Part, _Hashes] | None = None,
-        expect: Collection[int] = (200,),
-        limit: int = 1 << 20,
-        patient: bool = False,
-    ) -> Response:
-        async def make() -> Request:
-            url = self._at(key, query)
-            digest = body[1].sha256 if body is not None else _EMPTY
-            signed = await self._signer.headers(method, url, headers or {}, digest)
-            return Request(method, url, signed, None if body is None else PiecesBody(body[0].pieces, body[1].length))
-
-        return await self._calls.small(what, make, expect=expect, limit=limit, patient=patient)
-
-    def _at(self, key: str, query: Mapping[str, str]) -> str:
-        path = f"{self._url}/{quote(key, safe='/~')}"
-        return f"{path}?{urlencode(sorted(query.items()), quote_via=quote, safe='~')}" if query else path
-
-    async def _hashed(self, part: Part) -> _Hashes:
-        def hashed() -> _Hashes:
-            sha256, md5, length = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-            for piece in part.pieces:
-                sha256.update(piece)
-                md5.update(piece)
-                length += len(piece)
-            return _Hashes(sha256.hexdigest(), md5.digest(), length)
-
-        if sum(map(len, part.pieces)) <= _SMALL:
-            return hashed()
-        reactor = self._calls.reactor
-        return await deferToThreadPool(reactor, reactor.getThreadPool(), hashed)
+        await s3_sweep.leftovers(self, self._bucket, self._layout, age)
+        await s3_sweep.uploads(self._bucket, self._layout, age)
 
 
-def _described(content_type: str, hashes: _Hashes) -> dict[str, str]:
-    return {"Content-Type": content_type, "Content-MD5": b64encode(hashes.md5).decode()}
+def _is_no_bucket(response: Response) -> bool:
+    return response.status == 404 and error_code(response.body)[0] in ("NoSuchBucket", "")
+
+
+def _in_spite_of_200(response: Response) -> bool:
+    """@return: whether the server began to answer before it knew that it would fail."""
+    return response.status == 200 and error_code(response.body) != ("", "")
 
 
 def _read(response: Response, document: str, element: str, name: str) -> str:
     try:
-        return s3_xml.text(s3_xml.parse(response.body, document), element)
-    except s3_xml.BadDocument as error:
+        return text(parse(response.body, document), element)
+    except BadDocument as error:
         raise StorageUnavailable(f"{name} storage: not the answer of an S3 server", detail=str(error)) from None
-
-
-def described(response: Response) -> str:
-    """@return: what an answer says of the trouble, and what to look at; for L{Calls}."""
-    code, said = s3_xml.error_code(response.body)
-    advice = "look at the credentials and at what they may do in the bucket" if response.status in (401, 403) else ""
-    return " ".join(filter(None, (code, said, advice)))

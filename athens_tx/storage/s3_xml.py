@@ -6,12 +6,12 @@ from base64 import b64decode
 from collections.abc import Sequence
 from datetime import datetime
 from urllib.parse import unquote
-from xml.etree.ElementTree import Element, ParseError, fromstring
 from xml.sax.saxutils import escape
 
 import attrs
 
 from athens_tx.interfaces import StoredObject
+from athens_tx.storage.xml_documents import BadDocument, error_field, parse, text
 
 
 @attrs.frozen
@@ -32,28 +32,6 @@ class Upload:
     started: datetime
 
 
-class BadDocument(ValueError):
-    """Not the document that was expected."""
-
-
-def parse(document: bytes, name: str) -> Element:
-    """@return: the root, whose name without its namespace must be C{name}; raise L{BadDocument}."""
-    try:
-        root = fromstring(document)  # noqa: S314  expat bounds what entities can become
-    except ParseError as error:
-        raise BadDocument(f"no XML: {error}") from None
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-    if root.tag != name:
-        raise BadDocument(f"{root.tag} instead of {name}")
-    return root
-
-
-def text(element: Element, name: str) -> str:
-    """@return: what an element below C{element} holds; empty where there is none."""
-    return element.findtext(name) or ""
-
-
 def listing(document: bytes, now: datetime) -> Listing:
     """@param now: when the store answered, aware. @return: what C{ListObjectsV2} tells."""
     root = parse(document, "ListBucketResult")
@@ -68,9 +46,10 @@ def listing(document: bytes, now: datetime) -> Listing:
         for entry in root.iter("Contents")
     ]
     cut = text(root, "IsTruncated") == "true"
-    if cut and not objects:
+    token = text(root, "NextContinuationToken")
+    if cut and not objects and not token:
         raise BadDocument("a page without objects that is not the last")
-    return Listing(objects, cut, text(root, "NextContinuationToken"))
+    return Listing(objects, cut, token)
 
 
 def is_from_minio(token: str) -> bool:
@@ -91,16 +70,15 @@ def uploads(document: bytes) -> tuple[Sequence[Upload], tuple[str, str] | None]:
     ]
     if text(root, "IsTruncated") != "true":
         return found, None
-    return found, (decode(text(root, "NextKeyMarker")), text(root, "NextUploadIdMarker"))
+    marker = decode(text(root, "NextKeyMarker"))
+    if not marker:
+        raise BadDocument("a list that is cut and does not say where")
+    return found, (marker, text(root, "NextUploadIdMarker"))
 
 
-def error_code(document: bytes) -> tuple[str, str]:
-    """@return: code and message of an error; empty where it is none that can be read."""
-    try:
-        root = parse(document, "Error")
-    except BadDocument:
-        return "", ""
-    return text(root, "Code"), text(root, "Message")
+def error_region(document: bytes) -> str:
+    """@return: the region that an error says is the right one; empty where it says none."""
+    return error_field(document, "Region")
 
 
 def completion(tags: Sequence[str]) -> bytes:

@@ -43,9 +43,9 @@ class Tree:
     def _directory(self, mv: ModuleVersion) -> str:
         return f"{self._root}/{mv.path}/{mv.version}"
 
-    def _size(self, mv: ModuleVersion, wanted: str) -> int:
+    def _found(self, mv: ModuleVersion, wanted: str) -> os.stat_result:
         """
-        @return: the size of the file C{wanted}, of a version that has all three.
+        @return: what is known of the file C{wanted}, of a version that has all three.
 
         It is looked at last, and read after that: if a save replaces an incomplete directory meanwhile, then what is
         wanted is looked for after what was missing, and so in the new directory. An empty C{.info} or C{go.mod} is
@@ -53,7 +53,6 @@ class Tree:
         """
         info = f"{mv.version}.info"
         directory = self._directory(mv)
-        size = 0
         try:
             for name in sorted((info, MOD, ZIP), key=wanted.__eq__):
                 found = os.lstat(f"{directory}/{name}")
@@ -63,15 +62,14 @@ class Tree:
                     raise IsADirectoryError(errno.EISDIR, "not a file", f"{directory}/{name}")
                 if name != ZIP and not found.st_size:
                     raise FileNotFoundError
-                size = found.st_size
         except (FileNotFoundError, NotADirectoryError):
             self._staging.confirm()
             raise NotFound(f"{mv} is not stored") from None
-        return size
+        return found
 
     def _complete(self, mv: ModuleVersion) -> bool:
         try:
-            self._size(mv, ZIP)
+            self._found(mv, ZIP)
         except NotFound:
             return False
         return True
@@ -96,13 +94,13 @@ class Tree:
         """See L{IStorage.mod}."""
         return self._read(mv, MOD, MOD_LIMIT)
 
-    def zip(self, mv: ModuleVersion) -> tuple[Path, int]:
-        """@return: where the zip lies, and its size."""
-        size = self._size(mv, ZIP)
-        return Path(self._directory(mv), ZIP), size
+    def zip(self, mv: ModuleVersion) -> tuple[Path, os.stat_result]:
+        """@return: where the zip lies, and what is known of it."""
+        found = self._found(mv, ZIP)
+        return Path(self._directory(mv), ZIP), found
 
     def _read(self, mv: ModuleVersion, name: str, limit: int) -> bytes:
-        self._size(mv, name)
+        self._found(mv, name)
         try:
             descriptor = os.open(f"{self._directory(mv)}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         except FileNotFoundError:  # deleted just now

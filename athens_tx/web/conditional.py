@@ -79,4 +79,8 @@ def _has_it(headers: Headers, tag: bytes, modified: bytes) -> bool:
 def _same(headers: Headers, tag: bytes, modified: bytes) -> bool:
     """Whether a range of what the client began with is a range of what is there."""
     condition = headers.getRawHeaders(b"If-Range")
-    return condition is None or condition == [tag] or (bool(modified) and condition == [modified])
+    return (
+        condition is None
+        or (condition == [tag] and not tag.startswith(b"W/"))
+        or (bool(modified) and condition == [modified])
+    )

@@ -13,7 +13,8 @@ from uuid import uuid4
 from twisted.internet.defer import Deferred, TimeoutError
 
 from athens_tx.errors import BadUpstream, InvalidRequest, RequestTooLarge, StorageUnavailable
-from athens_tx.interfaces import IStorage
+from athens_tx.fetch.pool import Pool
+from athens_tx.interfaces import IStorage, IZip
 from athens_tx.module.escape import unescape_path, unescape_version
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import FileSink, FileZip
@@ -24,6 +25,12 @@ from athens_tx.web.request import JSON, TEXT, WebRequest
 from athens_tx.web.saveform import OVERHEAD, SaveForm
 from athens_tx.web.settings import WebSettings
 from athens_tx.web.upload import Upload
+
+#: How many saves run at once, each with a zip on the disk, and how many wait for their turn with nothing of it taken.
+SAVES = 16
+WAITING = 32
+#: Seconds that one waits; clients give up who can send nothing for a minute.
+TURN_LIMIT = 30.0
 
 _ZIP = b"application/zip"
 
@@ -39,6 +46,16 @@ def _version(request: WebRequest, module: str, version: str) -> ModuleVersion:
     mv = ModuleVersion(unescape_path(module), plain)
     request.module, request.version = mv.path, mv.version
     return mv
+
+
+def _tag(mv: ModuleVersion, source: IZip) -> bytes:
+    """
+    Clients go on with a zip that was cut where its tag is the same; a strong one must not outlive a version that is
+    deleted and stored anew with other bytes.
+    """
+    if isinstance(source, FileZip) and source.tag:
+        return entity_tag("zip", f"{mv} {source.tag}", source.length)
+    return b"W/" + entity_tag("zip", str(mv), source.length)
 
 
 class ExternalStorage:
@@ -57,6 +74,7 @@ class ExternalStorage:
         self._staging = staging
         self._max_zip_size = settings.max_zip_size
         self._save_limit = settings.save_limit
+        self._saves = Pool(SAVES, WAITING, clock=reactor, wait_limit=TURN_LIMIT, doing="saved")
 
     async def list(self, request: WebRequest, module: str) -> bytes:
         """C{GET @v/list}: the versions, one a line, without a final newline."""
@@ -79,7 +97,7 @@ class ExternalStorage:
         if request.gone:
             source.stopProducing()
             return None
-        part = bodies.head(request, _ZIP, entity_tag("zip", str(mv), source.length), source.length)
+        part = bodies.head(request, _ZIP, _tag(mv, source), source.length)
         if request.method == b"HEAD" or part.length == 0:
             source.stopProducing()
             return b""
@@ -101,11 +119,12 @@ class ExternalStorage:
         path = self._staging / uuid4().hex
         sink = FileSink(self._reactor, path, self._max_zip_size)
         form = SaveForm(types[-1].decode("latin-1"), sink.write)
-        saving = Deferred.fromCoroutine(self._save(mv, request.upload, form, sink, path))
-        try:
-            await saving.addTimeout(self._save_limit, self._reactor)
-        except TimeoutError:
-            raise StorageUnavailable(f"{mv} could not be saved within {self._save_limit:g} s") from None
+        async with self._saves.slot():
+            saving = Deferred.fromCoroutine(self._save(mv, request.upload, form, sink, path))
+            try:
+                await saving.addTimeout(self._save_limit, self._reactor)
+            except TimeoutError:
+                raise StorageUnavailable(f"{mv} could not be saved within {self._save_limit:g} s") from None
         return request.reply(200, b"", None)
 
     async def _save(self, mv: ModuleVersion, upload: Upload, form: SaveForm, sink: FileSink, path: Path) -> None:

@@ -33,8 +33,12 @@ _JSON_ESCAPES = str.maketrans(
 )
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
 def _text(text: str) -> str:
-    return json.dumps(text, ensure_ascii=False).translate(_JSON_ESCAPES)
+    written = json.dumps(text, ensure_ascii=False).translate(_JSON_ESCAPES)
+    return _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", written)  # half a character has no UTF-8
 
 
 def _parameter(request: WebRequest, name: str) -> str | None:

@@ -27,6 +27,7 @@ WORDS = {
     "PathPrefix": "/x",
     "DownloadMode": "none",
     "NetworkMode": "offline",
+    "ExternalStoragePath": "/storage",
     "StorageType": "memory",
     "SingleFlightType": "memory",
     "IndexType": "memory",

@@ -21,7 +21,7 @@ from athens_tx.config.masking import MASK, Secret, holds_secret, mask_item, mask
         ("redis://u:hu@sh@h", f"redis://{MASK}@h"),
         ("mongodb://u:hu,sh@a:1,b:2/db?authSource=admin", f"mongodb://{MASK}@a:1,b:2/db?authSource=admin"),
         ("mongodb://u:hu/sh@a", f"mongodb://{MASK}@a"),
-        ("https://a:hush@one|https://b:hush@two,direct", f"https://{MASK}@one|https://{MASK}@two,direct"),
+        ("https://a:hush@one|https://b:hush@two,direct", f"https://{MASK}@two,direct"),
         ("https://one,https://b:hu,sh@two", f"https://{MASK}@two"),
         ("name https://u:hush@h", f"name https://{MASK}@h"),
         ("https://h/?access_token=hush&x=1", f"https://h/?access_token={MASK}&x=1"),
@@ -92,3 +92,8 @@ def test_what_a_file_has_to_be_kept_for():
 def test_no_password_gets_through(noise, scheme):
     password = f"{noise}HUSH{noise}"
     assert "HUSH" not in mask_urls(f"{scheme}://user:{password}@host/")
+
+
+@pytest.mark.parametrize("noise", [",://", ",https://", "@h,https://x@", "|a://"])
+def test_no_password_passes_for_a_list(noise):
+    assert "HUSH" not in mask_urls(f"https://user:{noise}HUSH{noise}@host/")

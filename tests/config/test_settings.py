@@ -33,6 +33,7 @@ OURS = {
     "SumDBCacheDir": ("ATHENS_SUM_DB_CACHE_DIR", ""),
     "IndexJournal": ("ATHENS_INDEX_JOURNAL", ""),
     "MaxZipSize": ("ATHENS_MAX_ZIP_SIZE", 500 * 2**20),
+    "ExternalStoragePath": ("ATHENS_EXTERNAL_STORAGE_PATH", ""),
     "Storage.GCP.Endpoint": ("ATHENS_STORAGE_GCP_ENDPOINT", ""),
     "Storage.GCP.PresignedRedirect": ("ATHENS_STORAGE_GCP_PRESIGNED_REDIRECT", False),
     "Storage.Minio.PresignedRedirect": ("ATHENS_MINIO_PRESIGNED_REDIRECT", False),

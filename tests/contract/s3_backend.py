@@ -14,7 +14,7 @@ from athens_tx.storage.objects import ObjectStorage
 from tests.support import servers
 
 #: Seconds that a part of a version is taken for one that somebody saves: what the tests lay there is not.
-PATIENCE = 0.2
+PATIENCE = 0.05
 TIMEOUT = 20.0
 
 

@@ -213,6 +213,17 @@ def test_a_walk_that_can_not_go_on_stops_it(error: AthensError, says: str) -> No
     assert stopped.detail == error.detail or isinstance(error, NotSupported)
 
 
+def test_a_walk_in_circles_stops_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(3)
+
+    async def catalog(token: str, limit: int) -> Any:
+        return [], "a" if token != "a" else "b"
+
+    monkeypatch.setattr(world.source, "catalog", catalog)
+    stopped = check.failureResultOf(world.patiently(world.run()), Stopped).value
+    assert str(stopped) == "FROM: the catalog goes round in circles: a token came twice"
+
+
 @pytest.mark.parametrize("held", ["catalog", "exists", "save"])
 def test_who_cancels_it_waits_for_all_and_leaves_nothing(held: str) -> None:
     world = World(5)

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor
 from twisted.internet.defer import CancelledError
 
 from athens_tx.errors import NotFound, StorageUnavailable
@@ -16,6 +17,7 @@ from athens_tx.storage.gridfs import CHUNK_SIZE, filename, read_file
 from tests.contract.zips import HandZip, Mouthful, whole
 from tests.storage.mongos import INFO, MOD, MV, NAME, ZIP, opened, running, save, turns, until
 from tests.support import servers
+from tests.support.mongo_front import MongoFront
 
 SIZES = (0, 1, CHUNK_SIZE - 1, CHUNK_SIZE, CHUNK_SIZE + 1, 4 * CHUNK_SIZE, 4 * CHUNK_SIZE + 1, 2_500_000)
 
@@ -175,6 +177,31 @@ async def test_a_paused_zip_asks_for_nothing_and_what_is_held_is_counted(storage
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_zip_that_is_paused_at_the_end_of_what_it_has_asks_for_no_more(bucket: Any) -> None:
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+            await save(storage, MV, data(2_500_000))
+            body = await storage.zip(MV)
+            sink = Mouthful(body)
+            front.seen.clear()
+            produced = body.startProducing(sink)
+            await sink.full
+            for _ in range(3):
+                await turns()
+                body.resumeProducing()
+            for _ in range(10):
+                await turns(0.01)
+            assert front.names() == ["find"]
+            assert len(sink.data) == 4 * CHUNK_SIZE
+            produced.cancel()
+            with pytest.raises(CancelledError):
+                await produced
+    finally:
+        await front.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_consumer_that_fails_ends_the_zip(storage: Any) -> None:
     class Broken:
         def write(self, piece: bytes) -> None:
@@ -206,11 +233,9 @@ async def test_a_save_sends_as_it_comes_and_pauses_what_is_too_fast(bucket: Any,
 @pytest_twisted.ensureDeferred
 async def test_one_of_many_saves_sends_less_at_once(bucket: Any, storage: Any) -> None:
     bodies = [HandZip(20 * CHUNK_SIZE) for _ in range(9)]
-    saves = [
-        running(storage.save(ModuleVersion("example.com/x", f"v1.0.{number}"), INFO, MOD, body))
-        for number, body in enumerate(bodies)
-    ]
-    for body in bodies:
+    saves = []
+    for number, body in enumerate(bodies):
+        saves.append(running(storage.save(ModuleVersion("example.com/x", f"v1.0.{number}"), INFO, MOD, body)))
         await body.started
     bodies[8].give(bytes(CHUNK_SIZE))
     await until(lambda: bucket.database.fs.chunks.count_documents({}) == 1)

@@ -113,7 +113,7 @@ async def test_one_who_waits_for_room_may_find_the_version_saved() -> None:
 async def test_the_faster_of_two_saves_is_kept() -> None:
     storage = MemoryStorage(10 * SIZE)
     slow = HandZip(4)
-    saving = Deferred.fromCoroutine(storage.save(version(0), b"slow", b"", slow))
+    saving = Deferred.fromCoroutine(storage.save(version(0), b"slow", b"m", slow))
     await slow.started
     await save(storage, 0)
     slow.give(b"slow")

@@ -224,6 +224,9 @@ async def test_what_is_no_version_is_passed_over(bucket: Any, storage: Any, logg
     for document in (
         {"module": 5, "version": "v1.0.0", **good},
         {"module": MV.path, "version": 7, **good},
+        {"module": MV.path, **good},
+        {"module": [MV.path], "version": "v1.8.0", **good},
+        {"version": "v1.0.0", **good},
         {"module": "../x", "version": "v1.0.0", **good},
         {"module": MV.path, "version": "v1.0.1", "mod": "text", "info": b"info"},
         {"other": "document"},
@@ -238,6 +241,18 @@ async def test_what_is_no_version_is_passed_over(bucket: Any, storage: Any, logg
     assert events(logged, "is left out")
     with pytest.raises(StorageUnavailable, match="length of a stored zip"):
         await storage.exists(spoilt)
+
+
+@pytest.mark.parametrize("empty", ["info", "mod"])
+@pytest_twisted.ensureDeferred
+async def test_an_empty_file_is_none(bucket: Any, storage: Any, empty: str) -> None:
+    athens(bucket, MV, **{empty: b""})
+    assert not await storage.exists(MV)
+    assert list(await storage.list(MV.path)) == []
+    assert await storage.catalog("", 5) == ([], "")
+    assert list(await storage.incomplete()) == [MV]
+    await save(storage)
+    assert (await storage.info(MV), await storage.mod(MV)) == (INFO, MOD)
 
 
 @pytest_twisted.ensureDeferred
@@ -327,6 +342,34 @@ async def test_one_round_trip_is_enough(bucket: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_version_that_is_saved_between_two_queries_is_seen_whole(bucket: Any) -> None:
+    """The file was looked for before it was there, and the document after."""
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+            await save(storage)
+            rival = {
+                "_id": bson.ObjectId(),
+                "length": 3,
+                "chunkSize": 3,
+                "uploadDate": datetime.now(),
+                "filename": NAME,
+            }
+            for others in ([], [rival], [{**rival, "metadata": {"module": MV.path, "version": MV.version}}]):
+                left = [{"ok": 1.0, "cursor": {"id": 0, "ns": "", "firstBatch": others}}]
+
+                def watch(command: Any, left: Any = left) -> None:
+                    if left and command.get("find") == "fs.files":
+                        front.answers.append(("find", left.pop()))
+
+                front.watch = watch
+                assert await whole(await storage.zip(MV)) == ZIP
+                assert not left
+    finally:
+        await front.stop()
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_save_whose_version_athens_completes_meanwhile_yields(bucket: Any, storage: Any) -> None:
     body = HandZip(3)
     saving = running(storage.save(MV, INFO, MOD, body))
@@ -353,6 +396,26 @@ async def test_a_save_takes_the_place_of_a_document_that_athens_leaves_meanwhile
     assert await whole(await storage.zip(MV)) == b"our"
 
 
+@pytest.mark.parametrize("cancelled", [False, True])
+@pytest_twisted.ensureDeferred
+async def test_a_zip_is_stopped_where_the_way_can_not_be_cleared_for_it(bucket: Any, cancelled: bool) -> None:
+    athens(bucket, MV, None)
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+            body = HandZip(3)
+            saving = running(storage.save(MV, INFO, MOD, body))
+            if cancelled:
+                front.watch = lambda command: command.get("delete") == "modules" and saving.cancel()
+            else:
+                front.answers.append(("delete", {"ok": 0.0, "code": 13, "codeName": "Unauthorized", "errmsg": "no"}))
+            with pytest.raises(CancelledError if cancelled else StorageUnavailable):
+                await saving
+            assert (body.started.called, body.stopped) == (False, True)
+    finally:
+        await front.stop()
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_save_that_is_cancelled_while_it_is_published_is_published(bucket: Any) -> None:
     front = MongoFront(reactor, bucket.server.port)
@@ -366,6 +429,57 @@ async def test_a_save_that_is_cancelled_while_it_is_published_is_published(bucke
             assert await whole(await storage.zip(MV)) == ZIP
     finally:
         await front.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_save_whose_file_is_deleted_before_it_is_over_fails_and_leaves_nothing(bucket: Any) -> None:
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+
+            def watch(command: Any) -> None:
+                if command.get("insert") == "modules":
+                    bucket.database.fs.files.delete_many({})
+
+            front.watch = watch
+            with pytest.raises(StorageUnavailable, match="deleted at the same time"):
+                await save(storage)
+            await until(lambda: bucket.database.fs.chunks.count_documents({}) == 0)
+            assert bucket.database.modules.count_documents({}) == 0
+            front.watch = lambda command: None
+            await save(storage)
+            assert await storage.exists(MV)
+    finally:
+        await front.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_save_that_never_has_its_turn_fails_and_leaves_nothing(bucket: Any) -> None:
+    front = MongoFront(reactor, bucket.server.port)
+    try:
+        async with opened(f"mongodb://127.0.0.1:{front.port}", bucket.name) as storage:
+            front.watch = lambda command: command.get("insert") == "modules" and athens(bucket, MV, None)
+            with pytest.raises(StorageUnavailable, match="others write it at the same time"):
+                await save(storage)
+            await until(lambda: bucket.database.fs.files.count_documents({}) == 0)
+            assert bucket.database.fs.chunks.count_documents({}) == 0
+    finally:
+        await front.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_to_delete_takes_no_file_that_somebody_is_saving(bucket: Any, storage: Any) -> None:
+    metadata = {"module": MV.path, "version": MV.version}
+    fresh = bucket.files().put(b"zip", filename=NAME, metadata=metadata)
+    old = bson.ObjectId.from_datetime(datetime.now(UTC) - timedelta(hours=2))
+    bucket.files().put(b"zip", _id=old, filename=NAME, metadata=metadata)
+    await storage.delete(MV)
+    with pytest.raises(NotFound):
+        await storage.delete(MV)
+    assert [file["_id"] for file in bucket.database.fs.files.find()] == [fresh]
+    athens(bucket, MV, None)  # now it is the file of a version
+    await storage.delete(MV)
+    assert bucket.database.fs.files.count_documents({}) == 0
 
 
 @pytest_twisted.ensureDeferred

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.web.app import make_site
@@ -76,4 +76,4 @@ class ExternalServer:
         turn: Deferred[None] = Deferred()  # what was cut cleans up behind itself
         self._reactor.callLater(0, turn.callback, None)
         await turn
-        await self.storage.stopService()
+        await maybeDeferred(self.storage.stopService)  # that in memory has nothing to wait for

@@ -33,6 +33,8 @@ class MongoFront:
     @ivar hello: what the greeting says besides, or instead.
     @ivar answers: what is answered in place of the server, by the name of the command; each once.
     @ivar seen: the commands that came, and who had logged in by what.
+    @ivar lose: names of commands that the server gets, and whose answer nobody gets; each once.
+    @ivar connections: how many it has accepted.
     @ivar watch: is told each command before it is passed on.
     @ivar logins: how often somebody logged in, by mechanism.
     """
@@ -49,6 +51,8 @@ class MongoFront:
         self.answers: list[tuple[str, Mapping[str, Any]]] = []
         self.seen: list[dict[str, Any]] = []
         self.logins: list[str] = []
+        self.lose: list[str] = []
+        self.connections = 0
         self.watch: Callable[[Mapping[str, Any]], object] = lambda command: None
         self.open: set[Protocol] = set()
         factory = Factory.forProtocol(lambda: _Client(self))
@@ -97,7 +101,10 @@ class _Server(_Framed):
         self._client = client
 
     def message(self, message: bytes) -> None:
-        self._client.transport.write(message)  # type: ignore[union-attr]
+        if self._client.loses:
+            self._client.transport.abortConnection()  # type: ignore[union-attr]
+        else:
+            self._client.transport.write(message)  # type: ignore[union-attr]
 
     def connectionLost(self, reason: Any = None) -> None:
         self._client.transport.loseConnection()  # type: ignore[union-attr]
@@ -113,9 +120,11 @@ class _Client(_Framed):
         self._early: list[bytes] = []
         self._scram: Scram | None = None
         self.logged_in = False
+        self.loses = False
 
     def connectionMade(self) -> None:
         self._front.open.add(self)
+        self._front.connections += 1
         connectProtocol(self._front.server, _Server(self)).addCallbacks(self._connected, self._refused)
 
     def _refused(self, failure: Any) -> None:
@@ -146,7 +155,11 @@ class _Client(_Framed):
         body = request.to_dict()
         self._front.seen.append(body)
         self._front.watch(body)
-        reply = self._reply(next(iter(body)), body)
+        name = next(iter(body))
+        if name in self._front.lose:
+            self._front.lose.remove(name)
+            self.loses = True
+        reply = self._reply(name, body)
         if reply is None:
             self._server.transport.write(message)  # type: ignore[union-attr]
         else:

@@ -113,7 +113,16 @@ class Versitygw(S3Server):
     program = Program("versitygw", "v1.8.0", "go", "github.com/versity/versitygw/cmd/versitygw")
 
     def command(self) -> Sequence[str]:
-        options = ["--port", f"{HOST}:{self.port}", "--region", self.region, "--health", "/health", "--quiet"]
+        options = [
+            "--port",
+            f"{HOST}:{self.port}",
+            "--region",
+            self.region,
+            "--health",
+            "/health",
+            "--quiet",
+            "--keep-alive",
+        ]
         return [str(self.program.folder / "versitygw"), *options, "posix", *self._metadata(), str(self.data)]
 
     def _metadata(self) -> Sequence[str]:

@@ -17,6 +17,8 @@ from twisted.internet.task import deferLater
 from athens_tx.errors import AlreadyStored, NotSupported, StorageUnavailable
 from athens_tx.module.version import ModuleVersion as MV
 from athens_tx.storage.body import BytesZip, MemorySink, pour
+from athens_tx.storage.memory import MemoryStorage
+from athens_tx.web import external
 from athens_tx.web.request import MAX_BODY
 from tests.support.external import PATH, ExternalServer
 from tests.web.conftest import Response, Wire
@@ -320,6 +322,54 @@ async def test_a_prefix_and_tls_hold_here_too(serve: Any) -> None:
     assert answer.status == 200
 
 
+# --- Many at once ---
+
+
+@pytest_twisted.ensureDeferred
+async def test_no_more_than_some_are_saved_at_once_and_few_wait(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "SAVES", 2)
+    monkeypatch.setattr(external, "WAITING", 1)
+    client = await serve()
+    body = form(FILES)
+
+    async def begin(version: str) -> Wire:
+        wire = await client.connect()
+        ask = (f"Content-Length: {len(body)}", "Expect: 100-continue", "Connection: close")
+        wire.send(head(f"{AT}/{version}.save", *ask))
+        return wire
+
+    running = [await begin(f"v1.{number}.0") for number in range(2)]
+    for wire in running:
+        await until(lambda wire=wire: b"100 Continue" in wire.got)
+    waiting = await begin("v1.2.0")
+    await until(lambda: len(client.server.site.in_flight) == 3)
+    refused = Response.parse(await (await begin("v1.3.0")).end())
+    assert (refused.status, refused.body) == (503, b"too much is being saved already\n")
+    assert int(refused.headers["retry-after"]) > 0
+    assert waiting.got == b""  # its body is not wanted yet
+    assert len(os.listdir(client.server.staging)) <= 2
+    running[0].send(body)
+    assert b"200 OK" in await running[0].end()
+    await until(lambda: b"100 Continue" in waiting.got)
+    running[1].drop()
+    waiting.send(body)
+    assert b"200 OK" in await waiting.end()
+    assert (await client.save(body, "v1.3.0")).status == 200  # who left gave his turn back
+
+
+@pytest_twisted.ensureDeferred
+async def test_one_waits_for_its_turn_only_so_long(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(external, "SAVES", 1)
+    monkeypatch.setattr(external, "TURN_LIMIT", 0.2)
+    client = await serve()
+    first = await client.connect()
+    first.send(head(f"{AT}/v1.0.0.save", "Content-Length: 5000") + form(FILES)[:50])
+    await until(lambda: os.listdir(client.server.staging) or client.server.site.in_flight)
+    answer = await client.save(form(FILES), "v1.1.0")
+    assert (answer.status, answer.body) == (503, b"too much is being saved: no turn within 0.2 s\n")
+    assert int(answer.headers["retry-after"]) > 0
+
+
 # --- Clients that leave, and stores that do not work ---
 
 
@@ -453,3 +503,27 @@ async def test_half_a_body_from_a_half_closed_connection_is_the_end_of_it(serve:
     await until(lambda: client.server.site.in_flight)
     wire.transport.loseWriteConnection()
     assert await wire.end() == b""
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_zip_stored_anew_has_another_tag(serve: Any) -> None:
+    client = await serve()
+    zips, tags = (b"one zip", b"two zip"), []
+    for data in zips:
+        await client.server.storage.save(FOO, b"{}", b"module m", BytesZip(data))
+        answers = [await client.ask(f"{AT}/{FOO.version}.zip") for _ in range(2)]
+        assert [answer.body for answer in answers] == [data] * 2
+        tags += [answer.headers["etag"] for answer in answers]
+        await client.server.storage.delete(FOO)
+    assert tags[0] == tags[1] != tags[2] == tags[3]
+    assert all(tag.startswith('"') for tag in tags)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_storage_that_can_not_tell_its_zips_apart_gives_a_weak_tag(serve: Any) -> None:
+    client = await serve(storage=MemoryStorage(1 << 20))
+    await client.server.storage.save(FOO, b"{}", b"module m", BytesZip(b"a zip"))
+    tag = (await client.ask(f"{AT}/{FOO.version}.zip")).headers["etag"]
+    assert tag.startswith('W/"')
+    answer = await client.ask(f"{AT}/{FOO.version}.zip", "GET", "Range: bytes=2-3", f"If-Range: {tag}")
+    assert (answer.status, answer.body) == (200, b"a zip")

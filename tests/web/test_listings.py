@@ -31,10 +31,12 @@ async def test_the_pages_of_the_catalog(serve: Any) -> None:
     got = await server.ask("/catalog?pagesize=2&token=4")
     assert got.body == b'{"modules":[{"module":"example.com/e","version":"v1.0.0"}]}\n'
     assert got.headers["content-length"] == str(len(got.body))
+    server.storage.versions = [ModuleVersion("example.com/\ud800", "v1.0.0")]
+    assert b'{"module":"example.com/\\ud800",' in (await server.ask("/catalog")).body
     server.storage.versions = []
     assert (await server.ask("/catalog")).body == b'{"modules":[]}\n'
     await server.ask("/catalog?token=a%7Cb%2Bc&pagesize=")
-    assert server.storage.asked == [("", 2), ("4", 2), ("", 1000), ("a|b+c", 1000)]
+    assert server.storage.asked == [("", 2), ("4", 2), ("", 1000), ("", 1000), ("a|b+c", 1000)]
 
 
 @pytest.mark.parametrize("size", ["x", "0", "-1", "1.5", "1_0", "\u0664", "9" * 40, "+"])
