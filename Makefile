@@ -60,7 +60,7 @@ test: $(TOOLS)
 	@rm -f .coverage .coverage.*
 	@export PATH="$(dir $(GO)):$$PATH" && \
 	{ test -z "$(SERVERS)" || $(BIN)/python -m tests.support.servers install $(SERVERS) || true; } && \
-	$(BIN)/coverage run -m pytest $(TESTS) && \
+	$(if $(TESTS),$(BIN)/coverage run -m pytest $(TESTS),sh bin/run-tests $(BIN)/coverage) && \
 	$(BIN)/coverage combine --quiet && $(BIN)/coverage report $(if $(TESTS),--fail-under=0)
 
 check: $(TOOLS)

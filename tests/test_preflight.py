@@ -46,7 +46,6 @@ def test_the_defaults_are_well(configure: Configure) -> None:
         ({"ATHENS_STORAGE_TYPE": "disk", "ATHENS_DISK_STORAGE_ROOT": "/none"}, "Storage.Disk.RootPath"),
         ({"GO_BINARY_PATH": "/none/go"}, "GoBinary"),
         ({"ATHENS_GO_BINARY_ENV_VARS": "GOPROXY=ftp://example.com"}, "GOPROXY"),
-        ({"ATHENS_STORAGE_TYPE": "external", "ATHENS_EXTERNAL_STORAGE_URL": "http://localhost:1"}, "StorageType"),
         ({"ATHENS_INDEX_TYPE": "postgres"}, "IndexType postgres"),
         ({"ATHENS_SINGLE_FLIGHT_TYPE": "etcd"}, "SingleFlightType etcd"),
         ({"ATHENS_GOGET_DIR": "/dev/null/work"}, "GoGetDir"),
