@@ -132,7 +132,7 @@ def _redis(config: Config) -> Iterator[Finding]:
     urls = table.endpoint.split(",") if table.cluster else [table.endpoint]
     for url in urls:
         yield from _redis_url(url.strip(), table)
-    yield from _lock_config(table.lock_config, "SingleFlight.Redis.LockConfig", config.stash_timeout)
+    yield from _lock_config(table.lock_config, "SingleFlight.Redis.LockConfig")
 
 
 #: The host may be left away, which is this machine.
@@ -160,15 +160,13 @@ def _redis_sentinel(config: Config) -> Iterator[Finding]:
         yield refuse("must name a sentinel", "SingleFlight.RedisSentinel.Endpoints")
     if table.db < 0:
         yield refuse("must be at least 0", "SingleFlight.RedisSentinel.DB")
-    yield from _lock_config(table.lock_config, "SingleFlight.RedisSentinel.LockConfig", config.stash_timeout)
+    yield from _lock_config(table.lock_config, "SingleFlight.RedisSentinel.LockConfig")
 
 
-def _lock_config(lock: LockConfig, key: str, stash_timeout: int) -> Iterator[Finding]:
+def _lock_config(lock: LockConfig, key: str) -> Iterator[Finding]:
     for name, value in (("Timeout", lock.timeout), ("TTL", lock.ttl), ("MaxRetries", lock.max_retries)):
         if value <= 0:
             yield refuse("must be above 0", f"{key}.{name}")
-    if 0 < lock.ttl < stash_timeout:
-        yield doubt("must not be below StashTimeout: the lock would end before the fetch", f"{key}.TTL", "StashTimeout")
 
 
 def _gcp_lock(config: Config) -> Iterator[Finding]:

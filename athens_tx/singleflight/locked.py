@@ -166,7 +166,8 @@ class LockedSingleFlight(Service):
         renewing.addErrback(self._not_renewed, flight)
         self.held += 1
         try:
-            return await work()
+            # Its last holder may have stored it after we had looked for it.
+            return flight.mv if await self._stored(flight.mv) else await work()
         finally:
             self.held -= 1
             renewing.cancel()
@@ -231,12 +232,10 @@ class LockedSingleFlight(Service):
         @raise LockUnavailable: the limit is over.
         """
         away: float | None = None
-        waited = False
         while True:
             try:
                 if await flight.lock.take():
-                    # Its last holder may have stored it after we looked.
-                    return Turn.STORED if waited and await self._stored(flight.mv) else Turn.HELD
+                    return Turn.HELD
                 away = None
             except LockUnavailable as error:
                 away = self._reactor.seconds() if away is None else away
@@ -246,7 +245,6 @@ class LockedSingleFlight(Service):
             left = began + self._limit - self._reactor.seconds()
             if left <= 0:
                 raise LockUnavailable(f"{flight.mv}: another server is still busy with it", retry_after=RETRY_AFTER)
-            waited = True
             await self._pause(flight.lock, min(left, _jittered(POLL)))
             if await self._stored(flight.mv):
                 return Turn.STORED

@@ -7,6 +7,7 @@ from typing import Any
 
 from twisted.internet.defer import Deferred, maybeDeferred
 
+from athens_tx.index.memory import NoIndex
 from athens_tx.storage.disk import DiskStorage
 from athens_tx.web.app import make_site
 from athens_tx.web.settings import WebSettings
@@ -26,11 +27,12 @@ class ExternalServer:
         self.staging = staging
         self._reactor = reactor
         self.storage = DiskStorage(reactor, root) if storage is None else storage
-        parts: dict[str, Any] = dict.fromkeys(("protocol", "gate", "index", "sumdb"))
+        parts: dict[str, Any] = dict.fromkeys(("protocol", "gate", "sumdb"))
         self.site = make_site(
             reactor=reactor,
             settings=WebSettings(external_storage_path=PATH, **settings),
             storage=self.storage,
+            index=NoIndex(),
             staging=staging,
             **parts,
         )
