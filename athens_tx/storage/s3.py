@@ -204,7 +204,7 @@ class S3Objects:
                 raise NotFound(f"{key} was deleted meanwhile")
             return part
 
-        return RemoteZip(self._calls.reactor, reach, opened.length, opened)
+        return RemoteZip(self._calls.reactor, reach, opened.length, opened, resumable=bool(tag))
 
     def _absent(self, key: str, body: bytes) -> Exception:
         code, _ = error_code(body)

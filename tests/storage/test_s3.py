@@ -231,6 +231,18 @@ async def test_a_zip_that_is_another_one_meanwhile_is_not_mixed_with_it(world: W
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_zip_that_has_no_tag_is_not_gone_on_with_where_it_broke_off(world: World) -> None:
+    storage = await world.storage()
+    await save(storage, LARGE)
+    world.proxy.answer(200, match=r"GET .*\.zip", body=LARGE[:5_000_000], length=len(LARGE))
+    body = await storage.zip(ONE)
+    world.bucket.put(world.files()[2], bytes(len(LARGE)))
+    with pytest.raises(StorageUnavailable, match="can't be read"):
+        await whole(body)
+    assert world.proxy.count(r"GET .*\.zip") == 1
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_zip_that_is_deleted_meanwhile(world: World) -> None:
     storage = await world.storage()
     await save(storage, LARGE)
