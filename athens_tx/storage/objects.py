@@ -8,7 +8,7 @@ read at all.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -21,11 +21,11 @@ from twisted.python.failure import Failure
 from twisted.web.iweb import IBodyProducer
 from zope.interface import alsoProvides, implementer
 
-from athens_tx.errors import AthensError, ConfigError, InvalidRequest, NotFound, StorageUnavailable
-from athens_tx.interfaces import IFindsIncomplete, ILinks, IObjects, IStorage, IZip, ObjectPage
+from athens_tx.errors import AthensError, ConfigError, NotFound, StorageUnavailable
+from athens_tx.interfaces import IFindsIncomplete, ILinks, IObjects, IStorage, IZip
 from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import BytesZip
-from athens_tx.storage.keys import INFO, MOD, ZIP, Group, Groups, Layout
+from athens_tx.storage.keys import INFO, MOD, ZIP, Group, Layout
 from athens_tx.storage.layout import (
     INFO_LIMIT,
     MOD_LIMIT,
@@ -35,17 +35,14 @@ from athens_tx.storage.layout import (
     check_path,
     is_listed,
 )
+from athens_tx.storage.listing import VersionListing
 
 T = TypeVar("T")
 
-#: Objects that a listing asks for at once.
-PAGE = 1000
 #: Seconds after which what an unfinished upload has left is nobody's any more.
 ABANDONED = 24 * 3600.0
 #: A partial version that is older, in seconds, is not one that somebody is saving at this moment.
 FRESH = 60.0
-#: Pages without an object, one after the other, after which a listing is taken for one without an end.
-_EMPTY_PAGES = 1000
 #: Seconds for which the end waits for what is nearly written.
 _CLOSING = 5.0
 #: Seconds between two looks for what unfinished uploads have left.
@@ -82,8 +79,8 @@ class ObjectStorage(Service):
         self._reactor = reactor
         self._objects = objects
         self._layout = layout
+        self._listing = VersionListing(objects, layout)
         self._patience = patience
-        self._empty = 0
         self._connecting: Deferred[None] | None = None
         self._sweeping: Deferred[None] | None = None
         self._finishing: list[Deferred[bool]] = []
@@ -168,7 +165,7 @@ class ObjectStorage(Service):
     async def exists(self, mv: ModuleVersion) -> bool:
         """See L{IStorage.exists}."""
         check_names(mv)
-        return (await self._look(mv)).complete
+        return (await self._listing.look(mv)).complete
 
     async def link(self, mv: ModuleVersion) -> str:
         """See L{ILinks.link}."""
@@ -176,117 +173,22 @@ class ObjectStorage(Service):
             raise NotFound(f"{mv} is not stored")
         return await self._objects.link(self._layout.files(mv)[ZIP])
 
-    async def _look(self, mv: ModuleVersion) -> Group:
-        """@return: what is there of a version; one request, unless a thousand other names begin like its own."""
-        group = Group(mv, self._layout.group(mv), {})
-        places = {key: index for index, key in enumerate(self._layout.files(mv))}
-        cursor = ""
-        while True:
-            page = await self._page(group.prefix, cursor, PAGE)
-            group.files.update((places[found.key], found) for found in page.objects if found.key in places)
-            if not page.cursor or len(group.files) == len(places):
-                return group
-            cursor = page.cursor
-
-    async def _page(self, prefix: str, cursor: str, limit: int) -> ObjectPage:
-        """As L{IObjects.page}, for a cursor that no client has given."""
-        try:
-            return self._forward(cursor, await self._objects.page(prefix, cursor, limit))
-        except InvalidRequest as error:
-            raise StorageUnavailable(f"the store does not go on with its own listing: {error}") from error
-
-    def _forward(self, cursor: str, page: ObjectPage) -> ObjectPage:
-        """@return: C{page}, if it leads on from C{cursor}: nobody is to walk in circles for ever."""
-        back = page.cursor == cursor or (self._objects.keyed and page.cursor.encode() < cursor.encode())
-        self._empty = 0 if page.objects else self._empty + 1
-        if page.cursor and (back or self._empty > _EMPTY_PAGES):
-            self._empty = 0
-            raise StorageUnavailable("the listing of the store goes round in circles", retry_after=60)
-        return page
-
     # -- listing
 
     async def list(self, path: str) -> Sequence[str]:
         """See L{IStorage.list}."""
         check_path(path)
-        groups = self._groups(self._layout.listed(path))
+        groups = self._listing.groups(self._layout.listed(path))
         return [g.mv.version async for g in groups if g.complete and g.mv.path == path and is_listed(g.mv.version)]
 
     async def incomplete(self) -> Sequence[ModuleVersion]:
         """See L{IFindsIncomplete.incomplete}."""
-        return [group.mv async for group in self._groups("") if not group.complete]
-
-    async def _groups(self, prefix: str) -> AsyncIterator[Group]:
-        """@return: all that is below C{prefix}."""
-        groups = Groups(self._layout)
-        cursor = ""
-        while True:
-            page = await self._page(prefix, cursor, min(PAGE, self._objects.largest_page))
-            for found in page.objects:
-                groups.add(found)
-            if not page.cursor:
-                groups.end()
-            for group in (*groups.take(), *groups.without_info()):
-                yield group
-            if not page.cursor:
-                return
-            cursor = page.cursor
+        return [group.mv async for group in self._listing.groups("") if not group.complete]
 
     async def catalog(self, token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
         """See L{IStorage.catalog}. In the order of the store's keys."""
         check_limit(limit)
-        if self._objects.keyed:
-            return await self._catalog_by_key(self._layout.cursor(token), limit)
-        return await self._catalog_by_page(token, limit)
-
-    async def _catalog_by_key(self, cursor: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
-        """Go on behind any key: a token is the key of the last C{.info}."""
-        groups = Groups(self._layout, cursor)
-        found: list[ModuleVersion] = []
-        while True:
-            # One more version than is wanted, behind two files of the last one, and what shows that it is at its end.
-            size = 3 * (limit - len(found)) + 6
-            page = await self._page("", cursor, min(self._objects.largest_page, size))
-            for stored in page.objects:
-                groups.add(stored)
-            if not page.cursor:
-                groups.end()
-            for group in groups.take():
-                if await self._is_whole(group):
-                    if len(found) == limit:
-                        return found, self._layout.token(found[-1])
-                    found.append(group.mv)
-            if not page.cursor:
-                return found, ""
-            cursor = page.cursor
-
-    async def _catalog_by_page(self, token: str, limit: int) -> tuple[Sequence[ModuleVersion], str]:
-        """Go on where a page of the store ended: a token is the store's own, so a page has what lies between two."""
-        most = min(self._objects.largest_page, 3 * limit)
-        size, given = most, token
-        while True:
-            if token == given:
-                page = self._forward(token, await self._objects.page("", token, size))
-            else:
-                page = await self._page("", token, size)
-            groups, infos = Groups(self._layout), []
-            found: list[ModuleVersion] = []
-            for index, stored in enumerate(page.objects):
-                groups.add(stored)
-                place = self._layout.place(stored.key)
-                if place is not None and place[1] == INFO:
-                    infos.append((place[0], index))
-            groups.end(cut=bool(page.cursor))
-            found += [group.mv for group in groups.take() if await self._is_whole(group)]
-            if len(found) > limit:  # names that lie between the files of others: end the page before the first of them
-                size = dict(infos)[found[limit]]
-                continue
-            if found or not page.cursor:
-                return found, page.cursor
-            token, size = page.cursor, most
-
-    async def _is_whole(self, group: Group) -> bool:
-        return group.complete or (group.uncertain and (await self._look(group.mv)).complete)
+        return await self._listing.catalog(token, limit)
 
     # -- writing
 
@@ -297,7 +199,7 @@ class ObjectStorage(Service):
             check_files(mv, info, mod)
             while given_up := [uploading for other, uploading in self._given_up if other == mv]:
                 await _ended(given_up[0])
-            there = await self._leftovers(await self._look(mv))
+            there = await self._leftovers(await self._listing.look(mv))
         except BaseException:
             zip.stopProducing()
             raise
@@ -321,7 +223,7 @@ class ObjectStorage(Service):
             if await self._objects.remove(info.key, info.tag):
                 del there.files[INFO]
                 break
-            there = await self._look(there.mv)
+            there = await self._listing.look(there.mv)
         return there
 
     async def _write(self, there: Group, info: bytes, mod: bytes, zip: IBodyProducer) -> None:
@@ -331,7 +233,7 @@ class ObjectStorage(Service):
         if ours:
             # Whoever gives up now, it is nearly done, and better ended than begun again.
             ours = await self._finish(there, info, mod)
-        if not ours and not (await self._settled(await self._look(mv), self._patience)).complete:
+        if not ours and not (await self._settled(await self._listing.look(mv), self._patience)).complete:
             raise StorageUnavailable(f"{mv}: somebody else began to save it and did not end", retry_after=5)
 
     def _uploaded(self, mv: ModuleVersion, upload: Coroutine[Any, Any, bool]) -> Deferred[bool]:
@@ -392,7 +294,7 @@ class ObjectStorage(Service):
         end = self._reactor.seconds() + patience
         while not there.complete and self._reactor.seconds() < end:
             await deferLater(self._reactor, _LOOK, lambda: None)
-            now = await self._look(there.mv)
+            now = await self._listing.look(there.mv)
             if _tags(now) != _tags(there):
                 end = self._reactor.seconds() + patience
             there = now
@@ -401,7 +303,7 @@ class ObjectStorage(Service):
     async def delete(self, mv: ModuleVersion) -> None:
         """See L{IStorage.delete}."""
         check_names(mv)
-        there = await self._look(mv)
+        there = await self._listing.look(mv)
         if not there.files:
             raise NotFound(f"{mv} is not stored")
         for _, file in sorted(there.files.items()):  # the info first

@@ -296,6 +296,20 @@ def test_no_listing_goes_on_for_ever(keyed: bool) -> None:
                 run(walk)
 
 
+def test_looks_that_find_nothing_make_no_listing_endless() -> None:
+    storage, bucket, _ = made(Bucket(keyed=False))
+    for _ in range(1001):
+        assert not run(storage.exists(ONE))
+    empty, last = ObjectPage([], "token 1"), ObjectPage([], "")
+
+    async def skips(prefix: str, cursor: str, limit: int) -> ObjectPage:
+        return last if cursor else empty
+
+    bucket.page = skips  # type: ignore[method-assign]
+    assert run(storage.list(ONE.path)) == []
+    assert run(storage.catalog("", 10)) == ([], "")
+
+
 def test_the_slower_one_of_two_waits_for_the_faster_one_and_tells_if_that_gives_up() -> None:
     storage, bucket, clock = made()
 
