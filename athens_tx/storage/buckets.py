@@ -12,7 +12,7 @@ from twisted.internet.threads import deferToThreadPool
 from athens_tx.config.backends import S3, Minio
 from athens_tx.http_client import HttpClient, Response
 from athens_tx.storage.aws import Load, Signer, bucket_url, from_chain, from_endpoint, static
-from athens_tx.storage.calls import Calls, Request
+from athens_tx.storage.calls import Calls, Request, client
 from athens_tx.storage.credentials import Credentials
 from athens_tx.storage.keys import ByFolder, ByVersion
 from athens_tx.storage.objects import ObjectStorage
@@ -31,7 +31,7 @@ def s3_storage(
     @param timeout: seconds for one operation.
     @param patience: see L{ObjectStorage}.
     """
-    http = _client(reactor, environ, timeout)
+    http = client(reactor, environ, timeout)
     signer = Signer(Credentials(reactor, _sources(reactor, table, http, environ), _now), table.region)
 
     async def find() -> tuple[str, Signer]:
@@ -58,7 +58,7 @@ def minio_storage(
     reactor: Any, table: Minio, environ: Mapping[str, str], *, timeout: float, patience: float = 3.0
 ) -> ObjectStorage:
     """See L{s3_storage}. The bucket is made if it is not there."""
-    http = _client(reactor, environ, timeout)
+    http = client(reactor, environ, timeout)
     # As Athens has it: a scheme in front of the endpoint says nothing.
     server = table.endpoint.removeprefix("http://").removeprefix("https://").rstrip("/")
     url = f"{'https' if table.enable_ssl else 'http'}://{server}/{table.bucket}"
@@ -82,11 +82,6 @@ def _sources(reactor: Any, table: S3, http: HttpClient, environ: Mapping[str, st
         return settings | chain
     url = table.credentials_endpoint + table.aws_container_credentials_relative_uri
     return {"CredentialsEndpoint": from_endpoint(http, url, environ)} | settings | chain
-
-
-def _client(reactor: Any, environ: Mapping[str, str], timeout: float) -> HttpClient:
-    # The limit of each call is counted by Calls, which knows how much there is to send.
-    return HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
 
 
 def _now() -> datetime:

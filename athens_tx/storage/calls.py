@@ -61,6 +61,15 @@ class Request:
 Make = Callable[[], Awaitable[Request]]
 
 
+def client(reactor: Any, environ: Mapping[str, str], limit: float) -> HttpClient:
+    """
+    @param environ: see L{HttpClient}.
+    @param limit: of L{Calls}, which counts it for each call, knowing how much there is to send.
+    @return: what L{Calls} to a store that takes many at once are made with.
+    """
+    return HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=limit)
+
+
 class Calls:
     """
     The requests of one store. All of them can be made twice: they read, write what is named by its bytes or under a

@@ -8,12 +8,12 @@ from typing import Any
 from urllib.parse import quote
 
 from athens_tx.config.backends import AzureBlob
-from athens_tx.http_client import HttpClient, Response
+from athens_tx.http_client import Response
 from athens_tx.storage.azure_auth import Bearer, SharedKey, Signer
 from athens_tx.storage.azure_links import SignLink, by_account, by_identity, delegated
 from athens_tx.storage.azure_trouble import described
 from athens_tx.storage.azureblob import AzureObjects
-from athens_tx.storage.calls import Calls, Request
+from athens_tx.storage.calls import Calls, Request, client
 from athens_tx.storage.credentials import Credentials
 from athens_tx.storage.keys import ByVersion
 from athens_tx.storage.objects import ObjectStorage
@@ -39,8 +39,7 @@ def azureblob_objects(
     @param timeout: seconds for one operation.
     @param links: see L{AzureObjects}.
     """
-    # The limit of each call is counted by Calls, which knows how much there is to send.
-    http = HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
+    http = client(reactor, environ, timeout)
     service = table.endpoint.rstrip("/") or f"https://{quote(table.account_name, safe='')}.blob.core.windows.net"
     signer = _signer(reactor, table)
 

@@ -12,10 +12,10 @@ from zope.interface import implementer
 
 from athens_tx.config.backends import Gcp
 from athens_tx.errors import AthensError, ConfigError, InvalidRequest, NotFound, StorageUnavailable
-from athens_tx.http_client import HttpClient, OpenResponse, Response
+from athens_tx.http_client import OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage, StoredObject
 from athens_tx.storage.background import Background
-from athens_tx.storage.calls import Calls, Request, to_the_end
+from athens_tx.storage.calls import Calls, Request, client, to_the_end
 from athens_tx.storage.gcp_bucket import Bucket, absent, described, document, encoded, md5, reason
 from athens_tx.storage.gcp_upload import ResumableUpload, begin, insert
 from athens_tx.storage.google import Access, Transport, from_key, from_surroundings, in_thread
@@ -344,8 +344,7 @@ def gcp_objects(
     @param timeout: seconds for one operation.
     @param links: see L{GcpObjects}.
     """
-    # The limit of each call is counted by Calls, which knows how much there is to send.
-    http = HttpClient(reactor, environ, connections_per_host=64, connect_timeout=10.0, header_timeout=timeout)
+    http = client(reactor, environ, timeout)
 
     def renew(request: Request, response: Response) -> bool:
         return response.status == 401 and objects.refused(request)
