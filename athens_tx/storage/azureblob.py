@@ -221,15 +221,10 @@ class AzureObjects:
             parts.stop()
 
     async def _upload_whole(self, key: str, parts: Parts, content_type: str, replacing: str) -> bool:
-        size = parts.wanted
-        await self._budget.take(size)
-        try:
-            part = await parts.next()
+        async with parts.held(self._budget) as part:
             digest = await self._digest(part)
             headers = _described(content_type, digest)
             return await self._conditionally(f"put {key}", key, {}, headers, part, replacing, digest)
-        finally:
-            self._budget.give(size)
 
     async def _upload_blocks(self, key: str, parts: Parts, content_type: str, replacing: str) -> bool:
         """What is not finished is in no blob, and Azure lets go of it after a week."""
@@ -252,17 +247,12 @@ class AzureObjects:
 
     async def _upload_block(self, key: str, block: str, parts: Parts, whole: Any) -> bool:
         """@param whole: takes the bytes too. @return: whether this was the last."""
-        size = parts.wanted
-        await self._budget.take(size)
-        try:
-            part = await parts.next()
+        async with parts.held(self._budget) as part:
             digest = await self._digest(part, whole)
             headers = {"Content-Type": "application/octet-stream", "Content-MD5": b64encode(digest).decode()}
             query = {"comp": "block", "blockid": block}
             await self.send(f"upload block of {key}", "PUT", key, query, headers=headers, body=part, expect=(201,))
             return part.last
-        finally:
-            self._budget.give(size)
 
     async def _conditionally(
         self,

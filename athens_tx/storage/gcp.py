@@ -214,10 +214,7 @@ class GcpObjects:
             parts.stop()
 
     async def _upload_whole(self, key: str, parts: Parts, content_type: str, condition: dict[str, str]) -> bool:
-        size = parts.wanted
-        await self._budget.take(size)
-        try:
-            part = await parts.next()
+        async with parts.held(self._budget) as part:
             digest = md5()
             await self._bucket.hashed(digest, part.pieces)
             inserting = insert(self._bucket, key, part.pieces, encoded(digest), content_type, condition)
@@ -225,8 +222,6 @@ class GcpObjects:
             if answer.status == 404:
                 raise self._no_bucket(key, answer)
             return answer.status == 200 or await self._holds(key, encoded(digest))
-        finally:
-            self._budget.give(size)
 
     async def _upload_parts(
         self, key: str, parts: Parts, length: int, content_type: str, condition: dict[str, str]
@@ -259,14 +254,9 @@ class GcpObjects:
 
     async def _upload_part(self, upload: ResumableUpload, parts: Parts, digest: Any) -> tuple[Response | None, bool]:
         """@return: the store's last word, if it was that, and whether it was about the last part."""
-        size = parts.wanted
-        await self._budget.take(size)
-        try:
-            part = await parts.next()
+        async with parts.held(self._budget) as part:
             await self._bucket.hashed(digest, part.pieces)
             return await upload.send(part), part.last
-        finally:
-            self._budget.give(size)
 
     async def _verify(self, key: str, answer: Response, length: int, md5_hash: str) -> None:
         """Take an object away that is not what was sent."""

@@ -6,7 +6,8 @@ again, and no more than one of a body is in memory.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import cast
 
 import attrs
@@ -111,6 +112,16 @@ class Parts:
         if self._failure is not None:
             self._failure.raiseException()
         return self._cut(last)
+
+    @asynccontextmanager
+    async def held(self, budget: Budget) -> AsyncIterator[Part]:
+        """The L{next} part, once C{budget} has room for it; around its use."""
+        size = self.wanted
+        await budget.take(size)
+        try:
+            yield await self.next()
+        finally:
+            budget.give(size)
 
     def _cut(self, last: bool) -> Part:
         length = min(self._size, self._held)

@@ -251,16 +251,12 @@ class S3Objects:
             parts.stop()
 
     async def _upload_whole(self, key: str, parts: Parts, content_type: str, replacing: str) -> bool:
-        size = parts.wanted
-        await self._budget.take(size)
-        try:
-            content = await self._bucket.content(await parts.next())
+        async with parts.held(self._budget) as part:
+            content = await self._bucket.content(part)
             headers = {"Content-Type": content_type, **content.headers}
             what, expected = f"put {key}", content.md5.hex()
             _, ours = await self._conditionally(what, "PUT", key, {}, headers, content, replacing, expected)
             return ours
-        finally:
-            self._budget.give(size)
 
     async def _upload_parts(self, key: str, parts: Parts, content_type: str, replacing: str) -> bool:
         begun = await self._bucket.send(
@@ -286,17 +282,13 @@ class S3Objects:
 
     async def _upload_part(self, key: str, upload: str, parts: Parts) -> tuple[str, bytes, bool]:
         """@return: the tag of the part, its MD5, and whether it is the last."""
-        size = parts.wanted
-        await self._budget.take(size)
-        try:
-            content = await self._bucket.content(await parts.next())
+        async with parts.held(self._budget) as part:
+            content = await self._bucket.content(part)
             query = {"partNumber": str(content.part.number + 1), "uploadId": upload}
             answer = await self._bucket.send(
                 f"upload part of {key}", "PUT", key, query, headers=content.headers, content=content
             )
             return answer.header("ETag") or f'"{content.md5.hex()}"', content.md5, content.part.last
-        finally:
-            self._budget.give(size)
 
     async def _conditionally(
         self,

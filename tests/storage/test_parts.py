@@ -303,3 +303,48 @@ def test_never_is_more_out_than_there_is_and_nobody_starves(steps: list[tuple[bo
         assert out <= 10
         waiting = [min(10, wanted) for wanted, taker in takers if not taker.called]
         assert not waiting or out + waiting[0] > 10
+
+
+def test_a_part_waits_for_room_and_has_it_as_long_as_it_is_used() -> None:
+    budget, body = Budget(10), Chunks([b"12345678"])
+    parts = Parts(body, 8)
+    used: Deferred[None] = Deferred()
+
+    async def use() -> bytes:
+        async with parts.held(budget) as part:
+            await used
+            return joined(part)
+
+    _case.successResultOf(begun(budget.take(3)))
+    using = begun(use())
+    assert body.given == 0
+    budget.give(3)
+    assert body.given == 8
+    waiting = begun(budget.take(3))
+    _case.assertNoResult(waiting)
+    used.callback(None)
+    assert _case.successResultOf(using) == b"12345678"
+    _case.successResultOf(waiting)
+
+
+@pytest.mark.parametrize("at", ["room", "part", "use"])
+def test_whoever_gives_up_a_part_gives_its_room_back(at: str) -> None:
+    budget, body = Budget(10), Chunks([b"1234"] if at == "part" else [b"12345678"], 8)
+    parts = Parts(body, 8)
+
+    async def use() -> None:
+        async with parts.held(budget):
+            await Deferred()
+
+    if at == "room":
+        _case.successResultOf(begun(budget.take(3)))
+    using = begun(use())
+    if at == "part":
+        _case.failureResultOf(using, BadUpstream)
+    else:
+        using.cancel()
+        _case.failureResultOf(using, CancelledError)
+    parts.stop()
+    if at == "room":
+        budget.give(3)
+    _case.successResultOf(begun(budget.take(10)))
