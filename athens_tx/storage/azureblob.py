@@ -12,7 +12,6 @@ from urllib.parse import quote, urlencode
 
 from twisted.internet.defer import Deferred
 from twisted.internet.defer import TimeoutError as TimedOut
-from twisted.internet.threads import deferToThreadPool
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
@@ -27,6 +26,7 @@ from athens_tx.storage.calls import Calls, Request, to_the_end
 from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Part, Parts, PiecesBody
 from athens_tx.storage.remote_zip import RemoteZip
+from athens_tx.storage.threads import computed
 
 #: Bytes of a block: a larger zip is uploaded in blocks.
 PART = 8 << 20
@@ -52,9 +52,6 @@ _FASTER = {
 }
 #: What a listing is answered whose marker is none.
 _NO_MARKER = ("OutOfRangeInput", "InvalidQueryParameterValue", "InvalidMarker")
-
-#: Bytes that are hashed at once rather than in a thread.
-_SMALL = 32 * 1024
 
 
 @implementer(IObjects)
@@ -333,10 +330,7 @@ class AzureObjects:
                     whole.update(piece)
             return md5.digest()
 
-        if part.length <= _SMALL:
-            return hashed()
-        reactor = self._calls.reactor
-        return await deferToThreadPool(reactor, reactor.getThreadPool(), hashed)
+        return await computed(self._calls.reactor, hashed, part.length)
 
 
 def _described(content_type: str, digest: bytes) -> dict[str, str]:

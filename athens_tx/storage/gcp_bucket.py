@@ -10,18 +10,15 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from twisted.internet.threads import deferToThreadPool
-
 from athens_tx.errors import AthensError, NotFound, StorageUnavailable
 from athens_tx.http_client import OpenResponse, Response
 from athens_tx.storage.calls import Calls, Request
 from athens_tx.storage.google import Access
 from athens_tx.storage.parts import PiecesBody
+from athens_tx.storage.threads import computed
 
 Pieces = Sequence[bytes | memoryview]
 
-#: Bytes that are hashed at once rather than in a thread.
-_SMALL = 32 * 1024
 _NO_BUCKET = "The specified bucket does not exist"
 
 
@@ -120,11 +117,7 @@ class Bucket:
             for piece in pieces:
                 digest.update(piece)
 
-        if sum(map(len, pieces)) <= _SMALL:
-            update()
-            return
-        reactor = self.calls.reactor
-        await deferToThreadPool(reactor, reactor.getThreadPool(), update)
+        await computed(self.calls.reactor, update, sum(map(len, pieces)))
 
 
 def md5() -> Any:

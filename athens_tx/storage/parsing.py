@@ -7,14 +7,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
-from twisted.internet.threads import deferToThreadPool
-
 from athens_tx.http_client import Response
+from athens_tx.storage.threads import computed
 
 T = TypeVar("T")
-
-#: Bytes of an answer that is read at once: it takes about a millisecond.
-SMALL = 64 * 1024
 
 _MONTHS = {
     name: f"{number:02}"
@@ -29,9 +25,7 @@ async def parsed(reactor: Any, parse: Callable[[bytes], T], body: bytes) -> T:
     @param reactor: has a thread pool.
     @return: what C{parse}, which must be a pure function, makes of C{body}; raise what it raises.
     """
-    if len(body) <= SMALL:
-        return parse(body)
-    return await deferToThreadPool(reactor, reactor.getThreadPool(), parse, body)
+    return await computed(reactor, lambda: parse(body), len(body))
 
 
 def answered(response: Response) -> datetime:

@@ -8,17 +8,15 @@ from collections.abc import Callable, Collection, Mapping
 from urllib.parse import quote, urlencode
 
 import attrs
-from twisted.internet.threads import deferToThreadPool
 
 from athens_tx.http_client import OpenResponse, Response
 from athens_tx.storage.aws import Signer
 from athens_tx.storage.calls import Calls, Request
 from athens_tx.storage.parts import Part, PiecesBody
+from athens_tx.storage.threads import computed
 from athens_tx.storage.xml_documents import error_code
 
 _EMPTY = hashlib.sha256().hexdigest()
-#: Bytes that are hashed at once rather than in a thread.
-_SMALL = 32 * 1024
 
 #: What servers say of wrong credentials; the last one is versitygw's.
 BAD_KEYS = ("InvalidAccessKeyId", "SignatureDoesNotMatch", "InvalidToken", "ExpiredToken", "XAdminUserNotFound")
@@ -108,10 +106,7 @@ class Bucket:
                 md5.update(piece)
             return Content(part, sha256.hexdigest(), md5.digest())
 
-        if part.length <= _SMALL:
-            return hashed()
-        reactor = self.calls.reactor
-        return await deferToThreadPool(reactor, reactor.getThreadPool(), hashed)
+        return await computed(self.calls.reactor, hashed, part.length)
 
 
 def whole(data: bytes) -> Part:

@@ -25,8 +25,9 @@ from athens_tx.storage import azure_xml, gcp, s3_xml
 from athens_tx.storage.azureblob import AzureObjects
 from athens_tx.storage.gcp import GcpObjects
 from athens_tx.storage.keys import ByVersion
-from athens_tx.storage.parsing import SMALL, answered, http_date, parsed
+from athens_tx.storage.parsing import answered, http_date, parsed
 from athens_tx.storage.s3 import S3Objects
+from athens_tx.storage.threads import SMALL
 
 reactor: Any = _reactor
 NOW = datetime(2024, 2, 3, 4, 5, 16, tzinfo=UTC)
