@@ -13,7 +13,6 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -24,6 +23,7 @@ from athens_tx.http_client import HttpClient
 from athens_tx.interfaces import ILock, ILocks
 from athens_tx.singleflight.etcd_gateway import ATTEMPT_LIMIT, EXISTS, NOT_FOUND, Answer, EtcdRefused, Gateway, key
 from athens_tx.singleflight.etcd_servers import ENDPOINTS, parse
+from athens_tx.starting import in_time
 
 #: Seconds that a lock lives without being renewed; that of Athens.
 LEASE = 60.0
@@ -49,11 +49,8 @@ class EtcdLocks:
 
     async def connect(self) -> None:
         """See L{ILocks.connect}: once the whole of what a lock needs."""
-        checking = Deferred.fromCoroutine(self.check())
         try:
-            await checking.addTimeout(START_LIMIT, self.reactor)
-        except TimedOut:
-            raise ConfigError([f"{ENDPOINTS}: no answer within {START_LIMIT:g} s"]) from None
+            await in_time(self.reactor, self.check(), ENDPOINTS, limit=START_LIMIT)
         except LockUnavailable as error:
             text = ": ".join(filter(None, (str(error).rpartition(": ")[2], error.detail)))
             raise ConfigError([f"{ENDPOINTS}: {text}"]) from error

@@ -8,12 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
 from athens_tx.errors import AthensError, ConfigError, LockUnavailable, StorageUnavailable
 from athens_tx.interfaces import IObjects, StoredObject
+from athens_tx.starting import in_time
 
 #: Seconds that the start waits for the store.
 START_LIMIT = 12.0
@@ -55,16 +55,12 @@ def told_as_lock(name: str) -> Iterator[None]:
 
 async def started(reactor: Any, kind: str, starting: Coroutine[Any, Any, None]) -> None:
     """Wait for a start of the lock service C{kind}, and raise L{ConfigError} where it fails."""
+    place, advice = f"SingleFlightType {kind}", "it must be allowed to read, write and delete"
     try:
-        await Deferred.fromCoroutine(starting).addTimeout(START_LIMIT, reactor)
-    except TimedOut:
-        text = f"no answer within {START_LIMIT:g} s"
+        await in_time(reactor, starting, place, advice, START_LIMIT)
     except LockUnavailable as error:
-        text = ": ".join(filter(None, (str(error), error.detail)))
-    else:
-        return
-    line = " ".join(f"SingleFlightType {kind}: {text}: it must be allowed to read, write and delete".split())
-    raise ConfigError([line])
+        line = ": ".join(filter(None, (place, str(error), error.detail, advice)))
+        raise ConfigError([" ".join(line.split())]) from None
 
 
 class Sweeper:

@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as TimedOut
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from athens_tx.errors import AthensError, ConfigError, InvalidModule, InvalidRequest, NotFound, StorageUnavailable
 from athens_tx.http_client import OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage
+from athens_tx.starting import in_time
 from athens_tx.storage import azure_xml
 from athens_tx.storage.azure_auth import Signer
 from athens_tx.storage.azure_links import SignLink
@@ -36,9 +35,8 @@ MOST_BLOCKS = 49_000
 BUDGET = 4 * PART
 #: Characters of a key that Azure takes.
 LONGEST_KEY = 1024
-#: Seconds that the start waits for the store.
-START_LIMIT = 25.0
 
+_ADVICE = "look at AccountName and Endpoint"
 #: What a conditional write is answered where somebody else was faster. The end of his upload lets go of our blocks.
 _FASTER = {
     (400, "InvalidBlockList"),
@@ -80,12 +78,7 @@ class AzureObjects:
 
     async def connect(self) -> None:
         """See L{IObjects.connect}."""
-        looking = Deferred.fromCoroutine(self._look())
-        try:
-            await looking.addTimeout(START_LIMIT, self._calls.reactor)
-        except TimedOut:
-            text = f"no answer within {START_LIMIT:g} s: look at AccountName and Endpoint"
-            raise ConfigError([f"Storage.AzureBlob: {text}"]) from None
+        await in_time(self._calls.reactor, self._look(), "Storage.AzureBlob", _ADVICE)
 
     async def _look(self) -> None:
         try:
@@ -96,7 +89,7 @@ class AzureObjects:
         try:
             response = await self._list("", "", 1, expect=(200, *range(300, 429), *range(430, 500)))
         except AthensError as error:
-            text = f"{error}: {error.detail}: look at AccountName and Endpoint"
+            text = f"{error}: {error.detail}: {_ADVICE}"
             raise ConfigError([f"Storage.AzureBlob: {_line(text)}"]) from error
         if response.status != 200:
             raise ConfigError([refusal(response, self._signer.advice, datetime.now(UTC))])

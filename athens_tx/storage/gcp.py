@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Mapping
 from datetime import datetime
 from typing import Any
 
-from twisted.internet.defer import Deferred, TimeoutError
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
@@ -14,6 +13,7 @@ from athens_tx.config.backends import Gcp
 from athens_tx.errors import AthensError, ConfigError, InvalidRequest, NotFound, StorageUnavailable
 from athens_tx.http_client import OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage, StoredObject
+from athens_tx.starting import in_time
 from athens_tx.storage.background import Background
 from athens_tx.storage.calls import Calls, Request, client, to_the_end
 from athens_tx.storage.gcp_bucket import Bucket, absent, described, document, encoded, md5, reason
@@ -29,9 +29,8 @@ from athens_tx.storage.remote_zip import RemoteZip
 PART = 8 << 20
 #: Bytes of parts in memory, of all uploads together.
 BUDGET = 4 * PART
-#: Seconds that a start may take to fail.
-START_LIMIT = 25.0
 
+_ADVICE = "look at Endpoint, and at the way to it"
 _LISTED = "items(name,generation,size,timeCreated),nextPageToken"
 
 
@@ -74,13 +73,7 @@ class GcpObjects:
 
     async def connect(self) -> None:
         """See L{IObjects.connect}."""
-        connecting = Deferred.fromCoroutine(self._connect())
-        connecting.addTimeout(START_LIMIT, self._calls.reactor)
-        try:
-            await connecting
-        except TimeoutError:
-            line = f"no answer within {START_LIMIT:g} s: look at Endpoint, and at the way to it"
-            raise ConfigError([f"Storage.GCP: {line}"]) from None
+        await in_time(self._calls.reactor, self._connect(), "Storage.GCP", _ADVICE)
 
     async def _connect(self) -> None:
         self._bucket, self._found = await self._find()
@@ -90,7 +83,7 @@ class GcpObjects:
             response = await self._list("", "", 1, expect=(200, 400, 401, 403, 404))
         except StorageUnavailable as error:
             line = ": ".join(filter(None, (str(error), error.detail)))
-            raise ConfigError([f"Storage.GCP: {line}: look at Endpoint, and at the way to it"]) from error
+            raise ConfigError([f"Storage.GCP: {line}: {_ADVICE}"]) from error
         if response.status != 200:
             raise ConfigError([self._refusal(response, self._found)])
         try:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Collection, Mapping
 
-from twisted.internet.defer import Deferred
-from twisted.internet.defer import TimeoutError as DeferredTimeout
 from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from athens_tx.errors import ConfigError, NotFound, StorageUnavailable
 from athens_tx.http_client import OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage
+from athens_tx.starting import in_time
 from athens_tx.storage import s3_sweep, s3_xml
 from athens_tx.storage.aws import Signer
 from athens_tx.storage.background import Background
@@ -35,9 +34,6 @@ BUDGET = 4 * PART
 #: it was counted: with enough of it, what follows is lost, and the listing said to be at its end. Not so where the key
 #: has this behind it, as in MinIO's own tokens. To others it is a key that comes right after the one meant.
 _MINIO_MARKER = "[minio_cache:v2,return:]"
-
-#: Seconds for the start.
-START_LIMIT = 25.0
 
 _CONFLICT = 412
 _UNKNOWN_CONDITION = 501
@@ -83,11 +79,8 @@ class S3Objects:
 
     async def connect(self) -> None:
         """See L{IObjects.connect}."""
-        connecting = Deferred.fromCoroutine(self._connect())
         try:
-            await connecting.addTimeout(START_LIMIT, self._calls.reactor)
-        except DeferredTimeout:
-            raise ConfigError([f"{self._table}: no answer within {START_LIMIT:g} s: look at Endpoint"]) from None
+            await in_time(self._calls.reactor, self._connect(), self._table, "look at Endpoint")
         except StorageUnavailable as error:
             line = ": ".join(filter(None, (str(error), error.detail)))
             raise ConfigError([f"{self._table}: {line}: look at Endpoint, Region and the credentials"]) from error

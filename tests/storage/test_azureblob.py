@@ -519,7 +519,7 @@ async def test_a_refusal_says_what_must_be_allowed(bench: Bench, code: str, word
 
 @pytest_twisted.ensureDeferred
 async def test_a_black_hole_fails_the_start(bench: Bench, monkeypatch: Any) -> None:
-    monkeypatch.setattr(azureblob, "START_LIMIT", 0.2)
+    monkeypatch.setattr("athens_tx.starting.START_LIMIT", 0.2)
     bench.proxy.frozen = True
     line = await problem(storage_at(reactor, bench.proxy.endpoint, "c"))
     assert line == "Storage.AzureBlob: no answer within 0.2 s: look at AccountName and Endpoint"

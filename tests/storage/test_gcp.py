@@ -24,7 +24,7 @@ from athens_tx.config.backends import Gcp as Table
 from athens_tx.errors import BadUpstream, ConfigError, InvalidRequest, NotFound, StorageUnavailable
 from athens_tx.interfaces import ILinks
 from athens_tx.module.version import ModuleVersion as MV
-from athens_tx.storage import background, calls, gcp
+from athens_tx.storage import background, calls
 from athens_tx.storage.body import BytesZip
 from athens_tx.storage.gcp import PART, GcpLayout, gcp_storage
 from athens_tx.storage.gcp_upload import rest
@@ -741,7 +741,7 @@ async def test_a_store_that_is_not_there_is_named(cloud: GoogleCloud) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_start_does_not_wait_for_ever(cloud: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gcp, "START_LIMIT", 0.2)
+    monkeypatch.setattr("athens_tx.starting.START_LIMIT", 0.2)
     proxy = FaultProxy(reactor, cloud.server.port)
     proxy.frozen = True
     assert (await refused(proxy.endpoint)).startswith("Storage.GCP: no answer within 0.2 s: look at Endpoint")

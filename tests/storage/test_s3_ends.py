@@ -366,7 +366,7 @@ async def test_a_start_where_nobody_listens(world: World) -> None:
 
 @pytest_twisted.ensureDeferred
 async def test_a_start_into_a_black_hole(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("athens_tx.storage.s3.START_LIMIT", 0.5)
+    monkeypatch.setattr("athens_tx.starting.START_LIMIT", 0.5)
     world.proxy.frozen = True
     storage = world.made(timeout=300.0)
     storage.startService()
