@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from base64 import b64encode
-from collections.abc import Collection, Mapping
+from collections.abc import Awaitable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -24,7 +24,7 @@ from athens_tx.storage.azure_trouble import described, error_code, refusal
 from athens_tx.storage.calls import Calls, Request, to_the_end
 from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Part, Parts, PiecesBody
-from athens_tx.storage.remote_zip import RemoteZip
+from athens_tx.storage.remote_zip import object_zip
 from athens_tx.storage.threads import computed
 
 #: Bytes of a block: a larger zip is uploaded in blocks.
@@ -147,20 +147,13 @@ class AzureObjects:
         if opened.status == 404:
             opened.abort()
             raise self._absent(key, opened)
-        if opened.length is None:
-            opened.abort()
-            raise StorageUnavailable(f"{self._calls.name} storage: get {key}: an answer without a length")
         tag = opened.header("ETag") or ""
+        condition = {"If-Match": tag} if tag else {}
 
-        async def reach(start: int, length: int) -> OpenResponse:
-            headers = {"x-ms-range": f"bytes={start}-{start + length - 1}"} | ({"If-Match": tag} if tag else {})
-            part = await self._open(key, headers, (206, 404, 412, 416))
-            if part.status != 206:
-                part.abort()
-                raise NotFound(f"{key} was deleted meanwhile")
-            return part
+        def ask(part: str) -> Awaitable[OpenResponse]:
+            return self._open(key, {"x-ms-range": part, **condition}, (206, 404, 412, 416))
 
-        return RemoteZip(self._calls.reactor, reach, opened.length, opened, resumable=bool(tag))
+        return object_zip(self._calls, key, ask, opened, tagged=bool(tag))
 
     async def _open(self, key: str, headers: Mapping[str, str], expect: Collection[int]) -> OpenResponse:
         async def make() -> Request:

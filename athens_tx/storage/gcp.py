@@ -10,7 +10,7 @@ from twisted.web.iweb import IBodyProducer
 from zope.interface import implementer
 
 from athens_tx.config.backends import Gcp
-from athens_tx.errors import AthensError, ConfigError, InvalidRequest, NotFound, StorageUnavailable
+from athens_tx.errors import AthensError, ConfigError, InvalidRequest, StorageUnavailable
 from athens_tx.http_client import OpenResponse, Response
 from athens_tx.interfaces import IObjects, IZip, ObjectPage, StoredObject
 from athens_tx.starting import in_time
@@ -23,7 +23,7 @@ from athens_tx.storage.keys import ByVersion
 from athens_tx.storage.objects import ObjectStorage
 from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Parts
-from athens_tx.storage.remote_zip import RemoteZip
+from athens_tx.storage.remote_zip import object_zip
 
 #: Bytes of a part: a larger zip is sent in parts. The store wants a multiple of 256 KiB.
 PART = 8 << 20
@@ -154,21 +154,13 @@ class GcpObjects:
         opened = await self._bucket.open(what, self._bucket.object(key, alt="media"), {}, (200, 404))
         if opened.status == 404:
             raise self._absent(key, await self._calls.words(f"get {key}", opened))
-        if opened.length is None:
-            opened.abort()
-            raise StorageUnavailable(f"gcp storage: {what}: an answer without a length")
         generation = opened.header("X-Goog-Generation")
         url = self._bucket.object(key, alt="media", **({"generation": generation} if generation else {}))
 
-        async def reach(start: int, length: int) -> OpenResponse:
-            headers = {"Range": f"bytes={start}-{start + length - 1}"}
-            part = await self._bucket.open(what, url, headers, (206, 404, 416))
-            if part.status != 206:
-                part.abort()
-                raise NotFound(f"{key} was deleted meanwhile")
-            return part
+        def ask(part: str) -> Awaitable[OpenResponse]:
+            return self._bucket.open(what, url, {"Range": part}, (206, 404, 416))
 
-        return RemoteZip(self._calls.reactor, reach, opened.length, opened, resumable=bool(generation))
+        return object_zip(self._calls, key, ask, opened, tagged=bool(generation))
 
     async def link(self, key: str) -> str:
         """See L{IObjects.link}."""

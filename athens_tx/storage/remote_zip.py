@@ -14,7 +14,7 @@ from zope.interface import implementer
 from athens_tx.errors import AthensError, NotFound, StorageUnavailable
 from athens_tx.http_client import OpenResponse
 from athens_tx.interfaces import IZip
-from athens_tx.storage.calls import IDLE_LIMIT
+from athens_tx.storage.calls import IDLE_LIMIT, Calls
 
 #: Asks for so many bytes from a place on: an answer whose body is just these.
 Reach = Callable[[int, int], Awaitable[OpenResponse]]
@@ -171,6 +171,28 @@ class RemoteZip:
         opened, self._opened = self._opened, None
         if opened is not None:
             opened.abort()
+
+
+def object_zip(
+    calls: Calls, key: str, ask: Callable[[str], Awaitable[OpenResponse]], opened: OpenResponse, *, tagged: bool
+) -> RemoteZip:
+    """
+    @param ask: asks for a range of the object, as HTTP writes it; any answer but a 206 says that it is gone.
+    @param opened: the store's answer to a question for all of it; it is ours now.
+    @param tagged: whether C{ask} asks for that very object.
+    """
+    if opened.length is None:
+        opened.abort()
+        raise StorageUnavailable(f"{calls.name} storage: get {key}: an answer without a length")
+
+    async def reach(start: int, length: int) -> OpenResponse:
+        part = await ask(f"bytes={start}-{start + length - 1}")
+        if part.status != 206:
+            part.abort()
+            raise NotFound(f"{key} was deleted meanwhile")
+        return part
+
+    return RemoteZip(calls.reactor, reach, opened.length, opened, resumable=tagged)
 
 
 @implementer(IConsumer)

@@ -19,7 +19,7 @@ from athens_tx.storage.calls import Calls
 from athens_tx.storage.keys import Layout
 from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Parts
-from athens_tx.storage.remote_zip import RemoteZip
+from athens_tx.storage.remote_zip import object_zip
 from athens_tx.storage.s3_requests import BAD_KEYS, Bucket, Content, whole
 from athens_tx.storage.xml_documents import BadDocument, error_code, parse, text
 
@@ -184,20 +184,13 @@ class S3Objects:
         opened = await self._bucket.open(key, {}, (200, 404))
         if opened.status == 404:
             raise self._absent(key, await self._calls.words(f"get {key}", opened))
-        if opened.length is None:
-            opened.abort()
-            raise StorageUnavailable(f"{self._calls.name} storage: get {key}: an answer without a length")
         tag = opened.header("ETag") or ""
+        condition = {"If-Match": tag} if tag else {}
 
-        async def reach(start: int, length: int) -> OpenResponse:
-            headers = {"Range": f"bytes={start}-{start + length - 1}"} | ({"If-Match": tag} if tag else {})
-            part = await self._bucket.open(key, headers, (206, 404, _CONFLICT))
-            if part.status != 206:
-                part.abort()
-                raise NotFound(f"{key} was deleted meanwhile")
-            return part
+        def ask(part: str) -> Awaitable[OpenResponse]:
+            return self._bucket.open(key, {"Range": part, **condition}, (206, 404, _CONFLICT))
 
-        return RemoteZip(self._calls.reactor, reach, opened.length, opened, resumable=bool(tag))
+        return object_zip(self._calls, key, ask, opened, tagged=bool(tag))
 
     def _absent(self, key: str, body: bytes) -> Exception:
         code, _ = error_code(body)
