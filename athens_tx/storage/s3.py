@@ -36,7 +36,8 @@ BUDGET = 4 * PART
 _MINIO_MARKER = "[minio_cache:v2,return:]"
 
 _CONFLICT = 412
-_UNKNOWN_CONDITION = 501
+#: What a server says that does not know a condition, or the request at all.
+_NOT_IMPLEMENTED = 501
 
 
 @implementer(IObjects)
@@ -219,9 +220,9 @@ class S3Objects:
         what, expect = f"delete {key}", (200, 204, 404)
         if tag and self._conditions:
             answer = await self._bucket.send(
-                what, "DELETE", key, {}, headers={"If-Match": tag}, expect=(*expect, _CONFLICT, 501)
+                what, "DELETE", key, {}, headers={"If-Match": tag}, expect=(*expect, _CONFLICT, _NOT_IMPLEMENTED)
             )
-            if answer.status != _UNKNOWN_CONDITION:
+            if answer.status != _NOT_IMPLEMENTED:
                 return answer.status != _CONFLICT
         await self._bucket.send(what, "DELETE", key, {}, expect=expect)
         return True
@@ -302,17 +303,17 @@ class S3Objects:
                 query,
                 headers=sent,
                 content=content,
-                expect=(200, 404, 409, _CONFLICT, 501),
+                expect=(200, 404, 409, _CONFLICT, _NOT_IMPLEMENTED),
                 patient=True,
                 failed=_in_spite_of_200,
             )
             if answer.status == 200:
                 return True, True
-            if answer.status == _UNKNOWN_CONDITION and self._conditions:
+            if answer.status == _NOT_IMPLEMENTED and self._conditions:
                 self._conditions = False
                 continue
             code, said = error_code(answer.body)
-            if answer.status == 501 or code == "NoSuchBucket":
+            if answer.status == _NOT_IMPLEMENTED or code == "NoSuchBucket":
                 raise StorageUnavailable(
                     f"{self._calls.name} storage: {what}: status {answer.status} {code}", detail=said, retry_after=10
                 )
