@@ -1,4 +1,4 @@
-"""A large zip takes no more memory than a small one. C{ATHENS_TX_BIG_ZIP} says how many MiB."""
+"""A large zip takes no more memory than a small one. C{ATHENS_TX_BIG_ZIP_MB} says how many MiB."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-MIB = int(os.environ.get("ATHENS_TX_BIG_ZIP", "256"))
+MIB = int(os.environ.get("ATHENS_TX_BIG_ZIP_MB", "256"))
 TOP = Path(__file__).parents[2]
 
 
