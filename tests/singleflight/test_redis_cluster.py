@@ -21,7 +21,6 @@ from athens_tx.singleflight.redis_link import Dialer
 from athens_tx.singleflight.redis_trouble import Unusable
 from tests.singleflight.redises import address, connected, reactor, table
 from tests.support import servers
-from tests.support.daemon import free_port
 from tests.support.servers_redis import PASSWORD, Cluster, Redis, name
 
 
@@ -160,21 +159,9 @@ async def test_a_server_that_is_down_is_no_reason_to_do_without_the_others(tmp_p
 @pytest_twisted.ensureDeferred
 async def test_a_replica_that_took_over_is_found(tmp_path: Path) -> None:
     cluster = servers.own("redis-cluster", tmp_path / "cluster")
-    replica = Redis(tmp_path / "replica")
-    replica.more = ["cluster-enabled yes", "cluster-node-timeout 2000"]
     try:
-        replica.more.append(f"cluster-port {free_port()}")
-        replica.start()
         master = cluster.members[2]
-        replica.ask("CLUSTER", "MEET", "127.0.0.1", master.port, int(master.more[1].split()[1]))
-        name_of_master = ids(cluster)[master.port]
-        everybody = [*cluster.members, replica]
-        cluster.wait(
-            "strangers", lambda: all(member.ask("CLUSTER", "NODES").count(b" connected") == 4 for member in everybody)
-        )
-        replica.ask("CLUSTER", "REPLICATE", name_of_master)
-        cluster.wait("no replica", lambda: all(b"slave " in member.ask("CLUSTER", "NODES") for member in everybody))
-        cluster.wait("no link", lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+        replica = cluster.add_replica(master)
         async with connected(settings(cluster)) as locks, connected(settings(cluster)) as others:
             key = next(key for key in (name() for _ in range(60)) if owner(cluster, key) is master)
             lock, other = locks.lock(key), others.lock(key)
@@ -193,7 +180,6 @@ async def test_a_replica_that_took_over_is_found(tmp_path: Path) -> None:
             await lock.release()
             await other.release()
     finally:
-        replica.stop()
         cluster.stop()
 
 

@@ -298,6 +298,24 @@ class Cluster(Group):
         self.wait("no cluster", self.well)
         self.port = self.members[0].port
 
+    def add_replica(self, master: Redis) -> Redis:
+        """@return: a new server that takes the place of C{master} when that is gone; it is a member."""
+        replica = Redis(self.directory / f"node{len(self.members)}")
+        replica.more = ["cluster-enabled yes", f"cluster-port {free_port()}", "cluster-node-timeout 2000"]
+        replica.start()
+        bus = next(line for line in master.more if line.startswith("cluster-port"))
+        replica.ask("CLUSTER", "MEET", HOST, master.port, int(bus.split()[1]))
+        name_of_master = master.ask("CLUSTER", "MYID")
+        self.members = [*self.members, replica]
+        self.wait("strangers", lambda: self._all_know(b" connected", len(self.members)))
+        replica.ask("CLUSTER", "REPLICATE", name_of_master)
+        self.wait("no replica", lambda: self._all_know(b"slave ", 1))
+        self.wait("no link", lambda: b"master_link_status:up" in replica.ask("INFO", "replication"))
+        return replica
+
+    def _all_know(self, what: bytes, times: int) -> bool:
+        return all(member.ask("CLUSTER", "NODES").count(what) == times for member in self.members)
+
     def well(self) -> bool:
         """@return: whether all of them say so."""
         try:
