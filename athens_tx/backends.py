@@ -32,26 +32,26 @@ def _disk(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
 
 def _s3(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     with extra("s3"):
-        from athens_tx.storage.buckets import s3_storage
+        from athens_tx.storage.s3_start import s3_storage
     return s3_storage(reactor, config.storage.s3, environ, timeout=config.timeout)
 
 
 def _minio(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     with extra("s3"):
-        from athens_tx.storage.buckets import minio_storage
+        from athens_tx.storage.minio_start import minio_storage
     return minio_storage(reactor, config.storage.minio, environ, timeout=config.timeout)
 
 
 def _azureblob(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     with extra("azure"):  # whose library is imported only for a managed identity
-        from athens_tx.storage.containers import azureblob_storage
+        from athens_tx.storage.azureblob_start import azureblob_storage
 
         return azureblob_storage(reactor, config.storage.azure_blob, environ, timeout=config.timeout)
 
 
 def _gcp(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
     with extra("gcp"):
-        from athens_tx.storage.gcp import gcp_storage
+        from athens_tx.storage.gcp_start import gcp_storage
     return gcp_storage(reactor, config.storage.gcp, environ, timeout=config.timeout)
 
 

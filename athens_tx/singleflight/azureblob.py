@@ -16,7 +16,7 @@ from athens_tx.interfaces import ILock, ILocks, StoredObject
 from athens_tx.singleflight.objects import Pauses, Sweeper, started, told_as_lock
 from athens_tx.storage.azure_trouble import described, error_code
 from athens_tx.storage.azureblob import AzureObjects
-from athens_tx.storage.containers import azureblob_objects
+from athens_tx.storage.azureblob_start import azureblob_objects
 from athens_tx.storage.parts import Part
 
 #: What the names of the blobs begin with.

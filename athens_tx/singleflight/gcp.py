@@ -23,8 +23,9 @@ from athens_tx.errors import LockLost, StorageUnavailable
 from athens_tx.http_client import Response
 from athens_tx.interfaces import ILock, ILocks, StoredObject
 from athens_tx.singleflight.objects import Pauses, Sweeper, started, told_as_lock
-from athens_tx.storage.gcp import GcpObjects, gcp_objects
+from athens_tx.storage.gcp import GcpObjects
 from athens_tx.storage.gcp_bucket import Bucket, absent, encoded, md5, reason
+from athens_tx.storage.gcp_start import gcp_objects
 from athens_tx.storage.gcp_upload import insert
 
 #: What the keys of the locks begin and end with: nothing that is a file of a version.

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from athens_tx.config.backends import AzureBlob as Table
 from athens_tx.module.version import ModuleVersion
-from athens_tx.storage.containers import azureblob_storage
+from athens_tx.storage.azureblob_start import azureblob_storage
 from athens_tx.storage.objects import ObjectStorage
 from tests.support import servers
 

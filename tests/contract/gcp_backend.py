@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from athens_tx.config.backends import Gcp as Table
 from athens_tx.module.version import ModuleVersion
-from athens_tx.storage.gcp import gcp_storage
+from athens_tx.storage.gcp_start import gcp_storage
 from athens_tx.storage.objects import ObjectStorage
 from tests.support import servers
 

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 from athens_tx.config.backends import S3 as S3Table
 from athens_tx.config.backends import Minio as MinioTable
 from athens_tx.module.version import ModuleVersion
-from athens_tx.storage.buckets import minio_storage, s3_storage
+from athens_tx.storage.minio_start import minio_storage
 from athens_tx.storage.objects import ObjectStorage
+from athens_tx.storage.s3_start import s3_storage
 from tests.support import servers
 
 #: Seconds that a part of a version is taken for one that somebody saves: what the tests lay there is not.

@@ -15,7 +15,7 @@ from azure.storage.blob import BlobServiceClient
 from twisted.web.resource import Resource
 
 from athens_tx.config.backends import AzureBlob
-from athens_tx.storage.containers import azureblob_storage
+from athens_tx.storage.azureblob_start import azureblob_storage
 from tests.support.servers_clouds import Azurite
 from tests.support.servers_process import connects
 

@@ -13,9 +13,9 @@ from athens_tx.config.backends import S3 as S3Table
 from athens_tx.errors import StorageUnavailable
 from athens_tx.module.version import ModuleVersion as MV
 from athens_tx.storage.body import BytesZip
-from athens_tx.storage.buckets import s3_storage
 from athens_tx.storage.objects import ObjectStorage
 from athens_tx.storage.s3 import PART
+from athens_tx.storage.s3_start import s3_storage
 from tests.contract.zips import whole
 from tests.support.faults import FaultProxy
 

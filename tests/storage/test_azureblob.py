@@ -28,7 +28,7 @@ from athens_tx.errors import BadUpstream, ConfigError, InvalidModule, InvalidReq
 from athens_tx.http_client import HttpClient
 from athens_tx.interfaces import ILinks, IObjects
 from athens_tx.module.version import ModuleVersion as MV
-from athens_tx.storage import azureblob, calls, containers
+from athens_tx.storage import azureblob, azureblob_start, calls
 from athens_tx.storage.azure_xml import delegation_key, listing
 from athens_tx.storage.body import BytesZip
 from athens_tx.storage.xml_documents import BadDocument
@@ -527,7 +527,7 @@ async def test_a_black_hole_fails_the_start(bench: Bench, monkeypatch: Any) -> N
 
 def test_the_settings_choose_it(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Any] = []
-    monkeypatch.setattr(containers, "AzureObjects", lambda *given, **named: made.append(named))
+    monkeypatch.setattr(azureblob_start, "AzureObjects", lambda *given, **named: made.append(named))
     table = AzureBlob(account_name="acc", account_key="eA==", container_name="athens")
     STORAGES["azureblob"](reactor, Config(storage=Storage(azure_blob=table)), {})
     assert made[0]["service"] == "https://acc.blob.core.windows.net"

@@ -26,7 +26,8 @@ from athens_tx.interfaces import ILinks
 from athens_tx.module.version import ModuleVersion as MV
 from athens_tx.storage import background, calls
 from athens_tx.storage.body import BytesZip
-from athens_tx.storage.gcp import PART, GcpLayout, gcp_storage
+from athens_tx.storage.gcp import PART, GcpLayout
+from athens_tx.storage.gcp_start import gcp_storage
 from athens_tx.storage.gcp_upload import rest
 from tests.contract.gcp_backend import PATIENCE, Gcp
 from tests.contract.zips import HandZip, whole

@@ -23,7 +23,7 @@ from twisted.internet.task import Clock, deferLater
 
 from athens_tx.config.backends import Gcp
 from athens_tx.errors import ConfigError, StorageUnavailable
-from athens_tx.storage import gcp, google
+from athens_tx.storage import gcp_start, google
 from athens_tx.storage.credentials import AGAIN, AHEAD
 from athens_tx.storage.google import SIGNATURES, Access, Transport, from_key, from_surroundings, in_thread, said
 from tests.storage.google_cloud import EMAIL, GoogleCloud
@@ -449,8 +449,8 @@ async def test_a_machine_says_to_which_cloud_it_belongs(
     with pytest.raises(StorageUnavailable, match="nobody says to which cloud the credentials belong") as raised:
         await made.begin()
     assert "Failed to retrieve" in raised.value.detail
-    monkeypatch.setattr(gcp, "from_surroundings", lambda _: Credentials())
-    storage = gcp.gcp_storage(reactor, Gcp(bucket="b"), {}, timeout=20.0)
+    monkeypatch.setattr(gcp_start, "from_surroundings", lambda _: Credentials())
+    storage = gcp_start.gcp_storage(reactor, Gcp(bucket="b"), {}, timeout=20.0)
     storage.startService()
     with pytest.raises(ConfigError, match=r"^Storage.GCP.JSONKey: nobody says .*: Failed to retrieve") as refused:
         await storage.ready

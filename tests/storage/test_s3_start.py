@@ -25,8 +25,9 @@ from athens_tx.errors import ConfigError, NotFound, StorageUnavailable
 from athens_tx.interfaces import IFindsIncomplete, ILinks, IStorage
 from athens_tx.module.version import ModuleVersion as MV
 from athens_tx.storage.body import BytesZip
-from athens_tx.storage.buckets import minio_storage, s3_storage
+from athens_tx.storage.minio_start import minio_storage
 from athens_tx.storage.objects import ObjectStorage
+from athens_tx.storage.s3_start import s3_storage
 from tests.contract.zips import whole
 from tests.support import servers
 from tests.support.http import request

@@ -1,4 +1,4 @@
-"""The storages that keep versions in the buckets of an S3 server, made from the settings."""
+"""The storage that keeps versions in a bucket of S3, made from the settings."""
 
 from __future__ import annotations
 
@@ -9,18 +9,15 @@ from typing import Any
 from botocore.session import Session
 from twisted.internet.threads import deferToThreadPool
 
-from athens_tx.config.backends import S3, Minio
+from athens_tx.config.backends import S3
 from athens_tx.http_client import HttpClient, Response
 from athens_tx.storage.aws import Load, Signer, bucket_url, from_chain, from_endpoint, static
 from athens_tx.storage.calls import Calls, Request, client
 from athens_tx.storage.credentials import Credentials
-from athens_tx.storage.keys import ByFolder, ByVersion
+from athens_tx.storage.keys import ByVersion
 from athens_tx.storage.objects import ObjectStorage
 from athens_tx.storage.s3 import S3Objects
 from athens_tx.storage.s3_requests import described, is_about_keys
-
-#: Where MinIO keeps its buckets, if it was not told otherwise; it says so then.
-_NO_REGION = "us-east-1"
 
 
 def s3_storage(
@@ -51,25 +48,6 @@ def s3_storage(
     layout = ByVersion()
     calls = Calls(reactor, http, "s3", limit=timeout, describe=described, renew=renew)
     objects = S3Objects(calls, find, layout=layout, table="Storage.S3", region=table.region)
-    return ObjectStorage(reactor, objects, layout, links=table.presigned_redirect, patience=patience)
-
-
-def minio_storage(
-    reactor: Any, table: Minio, environ: Mapping[str, str], *, timeout: float, patience: float = 3.0
-) -> ObjectStorage:
-    """See L{s3_storage}. The bucket is made if it is not there."""
-    http = client(reactor, environ, timeout)
-    # As Athens has it: a scheme in front of the endpoint says nothing.
-    server = table.endpoint.removeprefix("http://").removeprefix("https://").rstrip("/")
-    url = f"{'https' if table.enable_ssl else 'http'}://{server}/{table.bucket}"
-
-    async def find() -> tuple[str, Signer]:
-        sources = {"Key and Secret": static(table.key, table.secret, "")}
-        return url, Signer(Credentials(reactor, sources, _now), table.region or _NO_REGION)
-
-    layout = ByFolder()
-    calls = Calls(reactor, http, "minio", limit=timeout, describe=described)
-    objects = S3Objects(calls, find, layout=layout, table="Storage.Minio", region=table.region, make=True)
     return ObjectStorage(reactor, objects, layout, links=table.presigned_redirect, patience=patience)
 
 
