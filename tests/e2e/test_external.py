@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-import pytest
 import pytest_twisted
-from twisted.internet.utils import getProcessOutputAndValue
 
 from tests.support.daemon import Daemon, MakeDaemon, through
 from tests.support.goclient import GoClient
 from tests.support.upstream import Upstream
 
-TOP = Path(__file__).parents[2]
-BIG = int(os.environ.get("ATHENS_TX_BIG_ZIP_MB", "64"))
 LOGIN = {"BASIC_AUTH_USER": "keeper", "BASIC_AUTH_PASS": "s3cret"}
 
 
@@ -92,23 +83,3 @@ async def test_a_start_with_wrong_credentials_fails_in_one_line(make_daemon: Mak
     assert asking.has_logged("Storage.External.URL")
     assert asking.has_logged("status 401")
     assert not asking.has_logged("wr0ng")
-
-
-@pytest.mark.timeout(120 + 2 * BIG)
-@pytest_twisted.ensureDeferred
-async def test_a_large_zip_takes_little_memory_on_both_sides(make_daemon: MakeDaemon, capsys: Any) -> None:
-    storing = await keeper(make_daemon, ATHENS_MAX_ZIP_SIZE=f"{BIG + 1}MiB", ATHENS_LOG_LEVEL="info").start()
-    script = ["-m", "tests.storage.external_big_zip", f"{storing.url}/storage"]
-    await getProcessOutputAndValue(sys.executable, [*script, str(16 << 20)], os.environ, str(TOP))  # load everything
-    shutil.rmtree(storing.storage / "example.com")
-    before = storing.rss()
-    storing.forget_peak()
-    out, err, code = await getProcessOutputAndValue(sys.executable, [*script, str(BIG << 20)], os.environ, str(TOP))
-    assert code == 0, err
-    first, peak, pauses, seconds = out.decode().split()
-    client, server = (int(peak) - int(first)) / 1024, (storing.peak_rss() - before) / (1 << 20)
-    with capsys.disabled():
-        print(f" [{BIG} MiB in {float(seconds):.1f} s: client {client:.1f} MiB more, server {server:.1f} MiB]", end="")
-    assert client < 64
-    assert server < 64
-    assert int(pauses)
