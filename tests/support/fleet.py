@@ -36,6 +36,7 @@ KINDS = ("info", "mod", "zip")
 @attrs.frozen
 class Size:
     """
+    @ivar clients: no less than there are versions, so that each is asked for.
     @ivar each: how many of the versions a client asks for.
     @ivar workers: how many versions a daemon fetches at once.
     @ivar pause: seconds that upstream takes for a zip.
@@ -83,6 +84,7 @@ class Fleet:
     """
 
     def __init__(self, reactor: Any, folder: Path, service: Service, size: Size, seed: int = 5) -> None:
+        assert size.clients >= size.versions >= size.each, size
         self._reactor = reactor
         self._folder = folder
         self._service = service
@@ -144,7 +146,7 @@ class Fleet:
         before = await self._waits()
         begun = self._reactor.seconds()
         others = [Deferred.fromCoroutine(self._spoil(round_))] if trouble else []
-        clients = [Deferred.fromCoroutine(self._client(paths, figures)) for _ in range(self._size.clients)]
+        clients = [Deferred.fromCoroutine(self._client(n, paths, figures)) for n in range(self._size.clients)]
         await gatherResults([*clients, *others], consumeErrors=True)
         figures.seconds = self._reactor.seconds() - begun
         for member, first in zip(self.members, logged, strict=True):
@@ -176,9 +178,11 @@ class Fleet:
 
     # -- a client
 
-    async def _client(self, paths: list[str], figures: Figures) -> None:
+    async def _client(self, number: int, paths: list[str], figures: Figures) -> None:
         dice = random.Random(self._dice.random())
-        for path in dice.sample(paths, self._size.each):
+        own = paths[number % len(paths)]
+        wanted = [own, *dice.sample([path for path in paths if path != own], self._size.each - 1)]
+        for path in dice.sample(wanted, len(wanted)):
             for kind in KINDS:
                 first, *others = dice.sample(self.members, len(self.members))
                 begun = self._reactor.seconds()
