@@ -19,6 +19,7 @@ from athens_tx.errors import (
     Elsewhere,
     FetchFailed,
     FetchTimeout,
+    LockUnavailable,
     NotFound,
     Refused,
     StorageUnavailable,
@@ -32,6 +33,13 @@ T = TypeVar("T")
 
 #: Failures that say nothing of the version: who only waited for somebody else's try makes one of his own.
 PASSING = (FetchTimeout, UpstreamUnreachable)
+
+
+class _GivenUp(FetchFailed):
+    """A flight was ended from outside. Not a L{CancelledError}: who only joined it is not cancelled himself."""
+
+    def __init__(self, mv: ModuleVersion) -> None:
+        super().__init__(f"{mv}: given up before it was done", retry_after=5)
 
 
 @attrs.frozen
@@ -51,11 +59,13 @@ class _Flight:
     One stash on its way: who waits for the small files, and who for the whole version to be stored.
 
     @ivar wanted: how many wait for either.
-    @ivar work: cancelled, it ends the flight.
+    @ivar turn: our wait in the single flight.
+    @ivar work: cancelled, it ends the flight; C{None} until it is our turn.
     """
 
     mv: ModuleVersion
     wanted: int = 0
+    turn: Deferred[ModuleVersion] | None = None
     work: Deferred[ModuleVersion] | None = None
     files: Waiters[Stashed] = attrs.Factory(Waiters)
     whole: Waiters[Stashed] = attrs.Factory(Waiters)
@@ -137,6 +147,9 @@ class Stash:
         """Give up all that is under way: fetches are cancelled, which kills their processes."""
         for running in list(self._running):
             running.cancel()
+        for flight in list(self._flights.values()):
+            if flight.work is None and flight.turn is not None:
+                flight.turn.cancel()
 
     async def _wait(self, mv: ModuleVersion, which: Callable[[_Flight], Waiters[T]]) -> T:
         joined = mv in self._flights
@@ -148,14 +161,21 @@ class Stash:
         return await self._wanted(self._flight(mv), which)
 
     async def _wanted(self, flight: _Flight, which: Callable[[_Flight], Waiters[T]]) -> T:
-        """Wait; when the last who does so leaves a flight that only queues for its turn, it makes room for others."""
+        """Wait; when the last who does so leaves a flight that still waits for its turn, it makes room for others."""
         flight.wanted += 1
         try:
             return await which(flight).wait()
         finally:
             flight.wanted -= 1
-            if not flight.wanted and flight.work is not None and self._is_queued(str(flight.mv)):
+            if not flight.wanted:
+                self._unwanted(flight)
+
+    def _unwanted(self, flight: _Flight) -> None:
+        if flight.work is not None:
+            if self._is_queued(str(flight.mv)):
                 flight.work.cancel()
+        elif flight.turn is not None:
+            flight.turn.cancel()
 
     def _flight(self, mv: ModuleVersion) -> _Flight:
         flight = self._flights.get(mv)
@@ -171,14 +191,17 @@ class Stash:
 
     async def _fly(self, mv: ModuleVersion, flight: _Flight) -> None:
         try:
-            canonical = await self._single_flight.run(mv, partial(self._detached, mv, flight))
+            flight.turn = self._single_flight.run(mv, partial(self._detached, mv, flight))
+            canonical = await flight.turn
             if not flight.files.landed:  # another process stored it, or it was there already
                 found = ModuleVersion(mv.path, canonical.version)
                 files = VersionFiles(found, await self._storage.info(found), await self._storage.mod(found))
                 flight.files.land(Stashed(files, "storage"))
             outcome: Stashed | Failure = await flight.files.wait()
         except CancelledError:
-            outcome = Failure(FetchFailed(f"{mv}: given up before it was done", retry_after=5))
+            outcome = Failure(_GivenUp(mv))
+        except _GivenUp as error:
+            outcome = Failure(error)
         except AthensError as error:
             outcome = Failure(error)
             self._report(mv, error)
@@ -212,8 +235,10 @@ class Stash:
         work = flight.work = Deferred.fromCoroutine(self._work(mv, flight))
         self._running.append(work)
 
-        def ended(result: T) -> T:
+        def ended(result: T | Failure) -> T | Failure:
             self._running.remove(work)
+            if isinstance(result, Failure) and result.check(CancelledError):
+                return Failure(_GivenUp(mv))
             return result
 
         return work.addBoth(ended)
@@ -227,8 +252,29 @@ class Stash:
             await self._admit(fetched.mv.path, fetched.mv.version)
             if await self._storage.exists(fetched.mv):
                 return fetched.mv
-            # Always the requested spelling first, then the canonical one: nobody can wait in a circle.
-            return await self._single_flight.run(fetched.mv, partial(self._save, fetched))
+            return await self._save_canonical(fetched)
+
+    async def _save_canonical(self, fetched: FetchedVersion) -> ModuleVersion:
+        """
+        Save what a query means, unless somebody is at work on that version already and succeeds.
+
+        Always the requested spelling first, then the canonical one: nobody can wait in a circle.
+        """
+        begun = False
+
+        async def save() -> ModuleVersion:
+            nonlocal begun
+            begun = True
+            return fetched.mv if await self._storage.exists(fetched.mv) else await self._save(fetched)
+
+        try:
+            return await self._single_flight.run(fetched.mv, save, nested=True)
+        except (CancelledError, LockUnavailable):
+            raise
+        except Exception:  # of somebody else's work: we have all that it takes
+            if begun:
+                raise
+        return await self._single_flight.run(fetched.mv, save, nested=True)
 
     async def _fetch(self, mv: ModuleVersion, flight: _Flight) -> FetchedVersion:
         began, kind, result = self._clock.seconds(), "unknown", "error"

@@ -15,10 +15,12 @@ from athens_tx.errors import BadUpstream, Elsewhere, FetchFailed, FetchTimeout, 
 from athens_tx.index.memory import MemoryIndex
 from athens_tx.interfaces import FetchedVersion, VersionFiles
 from athens_tx.module.version import ModuleVersion
+from athens_tx.singleflight.locked import LockedSingleFlight
 from athens_tx.singleflight.memory import MemorySingleFlight
 from athens_tx.stash import Stash, Stashed
 from athens_tx.storage.body import BytesZip
 from athens_tx.storage.memory import MemoryStorage
+from tests.support.lock_service import LockService
 
 MV = ModuleVersion("example.com/a", "v1.0.0")
 BRANCH = ModuleVersion("example.com/a", "main")
@@ -54,7 +56,7 @@ class HeldFetcher:
 class World:
     """A stash over memory storage."""
 
-    def __init__(self, storage: Any = None) -> None:
+    def __init__(self, storage: Any = None, single_flight: Any = None) -> None:
         self.clock, self.fetcher, self.index = Clock(), HeldFetcher(), MemoryIndex()
         self.storage = storage or MemoryStorage(1 << 20)
         self.metrics: list[tuple[str, str]] = []
@@ -64,7 +66,7 @@ class World:
         self.stash = Stash(
             fetcher=self.fetcher,
             storage=self.storage,
-            single_flight=MemorySingleFlight(),
+            single_flight=single_flight or MemorySingleFlight(),
             index=self.index,
             clock=self.clock,
             admit=self.admit,
@@ -300,3 +302,134 @@ def test_what_is_fetched_in_the_background_keeps_its_place_in_the_queue(world: W
     assert world.stash.under_way == 1
     world.fetcher.succeed()
     assert world.stored()
+
+
+class Shared(World):
+    """A stash whose locks another daemon may hold."""
+
+    def __init__(self) -> None:
+        clock = Clock()
+        self.service = LockService(clock)
+        self.other = self.service.daemon().lock(str(MV))
+        self.flight = LockedSingleFlight(clock, self.service.daemon(), exists=self.exists, limit=600.0)
+        self.looks = 0
+        super().__init__(single_flight=self.flight)
+
+    async def exists(self, mv: ModuleVersion) -> bool:
+        self.looks += 1
+        return await self.storage.exists(mv)
+
+    def held_elsewhere(self) -> None:
+        assert check.successResultOf(Deferred.fromCoroutine(self.other.take()))
+
+    def free(self) -> None:
+        check.successResultOf(Deferred.fromCoroutine(self.other.release()))
+
+
+def test_a_lock_is_waited_for_only_as_long_as_somebody_waits_for_the_version() -> None:
+    world = Shared()
+    world.held_elsewhere()
+    waiting = [world.whole(), world.files()]
+    for left, waiter in enumerate(waiting):
+        assert world.flight.waiting == 1
+        waiter.cancel()
+        check.failureResultOf(waiter, CancelledError)
+        assert world.stash.under_way == 1 - left
+    assert world.flight.waiting == 0
+    check.successResultOf(Deferred.fromCoroutine(world.stash.drain()))
+    assert not world.clock.getDelayedCalls()
+    assert world.fetcher.asked == []
+
+
+def test_what_is_fetched_in_the_background_goes_on_waiting_for_its_lock() -> None:
+    world = Shared()
+    world.held_elsewhere()
+    world.stash.start(MV)
+    waiter = world.whole()
+    waiter.cancel()
+    check.failureResultOf(waiter, CancelledError)
+    assert world.stash.under_way == 1
+    world.free()
+    world.fetcher.succeed()
+    assert world.stored()
+
+
+def test_cancelling_ends_the_wait_for_a_lock() -> None:
+    world = Shared()
+    world.held_elsewhere()
+    whole = world.whole()
+    world.stash.cancel()
+    assert "given up" in str(check.failureResultOf(whole, FetchFailed).value)
+    assert (world.stash.under_way, world.flight.waiting) == (0, 0)
+
+
+def test_what_was_stored_just_before_the_lock_was_had_is_not_fetched() -> None:
+    world = Shared()
+    world.held_elsewhere()
+    whole = world.whole()
+    check.successResultOf(Deferred.fromCoroutine(world.storage.save(MV, INFO, MOD, BytesZip(ZIP))))
+    world.free()
+    world.clock.pump([0.1] * 20)
+    assert check.successResultOf(whole).source == "storage"
+    assert world.fetcher.asked == []
+
+
+class CountingStorage(MemoryStorage):
+    """Counts how often it is asked whether it has a version."""
+
+    looks = 0
+
+    async def exists(self, mv: ModuleVersion) -> bool:
+        self.looks += 1
+        return await super().exists(mv)
+
+
+def test_the_storage_is_asked_once_for_a_version_that_is_fetched() -> None:
+    world = Shared()
+    world.storage = world.stash._storage = CountingStorage(1 << 20)
+    whole = world.whole()
+    world.fetcher.succeed()
+    check.successResultOf(whole)
+    assert world.storage.looks == 1
+
+
+@pytest.mark.parametrize("make", [World, Shared])
+def test_a_branch_is_saved_though_the_flight_of_its_version_is_given_up(make: Any) -> None:
+    world = make()
+    world.queued.add(str(MV))
+    version, branch = world.whole(), world.whole(BRANCH)
+    world.fetcher.succeed(1)
+    check.assertNoResult(branch)
+    version.cancel()
+    check.failureResultOf(version, CancelledError)
+    assert check.successResultOf(branch).files.mv == MV
+    assert world.stored()
+    assert world.indexed() == ["v1.0.0"]
+    assert world.stash.under_way == 0
+
+
+def test_a_branch_is_saved_though_its_version_could_not_be_fetched(world: World) -> None:
+    version, branch = world.whole(), world.whole(BRANCH)
+    world.fetcher.succeed(1)
+    world.fetcher.asked[0][2].errback(BadUpstream("cut"))
+    check.failureResultOf(version, BadUpstream)
+    check.successResultOf(branch)
+    assert world.stored()
+
+
+class RefusingStorage(MemoryStorage):
+    """Takes nothing."""
+
+    saves = 0
+
+    async def save(self, mv: ModuleVersion, info: bytes, mod: bytes, zip: Any) -> None:
+        self.saves += 1
+        raise StorageUnavailable("full")
+
+
+def test_a_branch_that_can_not_be_saved_is_not_saved_again() -> None:
+    world = World(RefusingStorage(1 << 20))
+    branch = world.whole(BRANCH)
+    world.fetcher.succeed()
+    check.failureResultOf(branch, StorageUnavailable)
+    assert world.storage.saves == 1

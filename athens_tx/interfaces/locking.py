@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from athens_tx.module.version import ModuleVersion
@@ -16,12 +17,17 @@ class ISingleFlight(Interface):
     An C{IService} as well, for what has a connection.
     """
 
-    def run(mv: ModuleVersion, work: Callable[[], Awaitable[ModuleVersion]]) -> Awaitable[ModuleVersion]:
+    def run(
+        mv: ModuleVersion, work: Callable[[], Awaitable[ModuleVersion]], *, nested: bool = False
+    ) -> Deferred[ModuleVersion]:
         """
         Run C{work}, or wait for the one who runs it already.
 
-        A waiter is never failed merely because somebody else holds the lock, has an awaitable of its own, and leaves
-        nothing but itself when it is cancelled: the work goes on.
+        A waiter is never failed merely because somebody else holds the lock, has a Deferred of its own, and leaves
+        nothing but itself when it is cancelled: work that has begun goes on. What has not begun is dropped when the
+        last waiter leaves.
+        @param work: looks into the storage first: who had the lock before may have stored the version.
+        @param nested: whether this is asked from within other work, which is not to wait for itself.
         @return: the canonical version, which is in storage now.
         """
 

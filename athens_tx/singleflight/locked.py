@@ -43,13 +43,15 @@ class Turn(Enum):
 @attrs.define(eq=False)
 class _Flight:
     """
+    @ivar begun: whether the work has.
     @ivar lost: whether it is known that the lock is not ours any more.
     """
 
     mv: ModuleVersion
     lock: ILock
+    result: Waiters[ModuleVersion]
+    begun: bool = False
     lost: bool = False
-    result: Waiters[ModuleVersion] = attrs.Factory(Waiters)
 
 
 @implementer(ISingleFlight)
@@ -110,17 +112,24 @@ class LockedSingleFlight(Service):
         """Look whether the lock service works, for readiness. Raise what is wrong."""
         await self._locks.check()
 
-    def run(self, mv: ModuleVersion, work: Work) -> Deferred[ModuleVersion]:
-        """Run C{work}, or wait for the one who runs it already, here or elsewhere."""
+    def run(self, mv: ModuleVersion, work: Work, *, nested: bool = False) -> Deferred[ModuleVersion]:
+        """See L{ISingleFlight.run}: whoever runs it already may be here or elsewhere."""
         flight = self._flights.get(mv)
         if flight is not None:
             return flight.result.wait()
-        flight = self._flights[mv] = _Flight(mv, self._locks.lock(str(mv)))
+        result: Waiters[ModuleVersion] = Waiters(lambda: self._unwanted(mv))
+        flight = self._flights[mv] = _Flight(mv, self._locks.lock(str(mv)), result)
         waiter = flight.result.wait()
         running = Deferred.fromCoroutine(self._fly(flight, work))
         self._running[flight] = running
         running.addBoth(self._ended, flight)
         return waiter
+
+    def _unwanted(self, mv: ModuleVersion) -> None:
+        """Nobody waits any more for a version: nobody shall wait for its lock either."""
+        flight = self._flights.get(mv)
+        if flight is not None and not flight.begun:
+            self._running[flight].cancel()
 
     def _ended(self, result: Any, flight: _Flight) -> None:
         del self._running[flight]
@@ -151,7 +160,7 @@ class LockedSingleFlight(Service):
         held = False
         try:
             turn = await self._timed_turn(flight)
-            held = turn is Turn.HELD
+            held, flight.begun = turn is Turn.HELD, True
             result: Any = flight.mv if turn is Turn.STORED else await self._work(flight, work, held)
         except Exception:
             result = Failure()
@@ -166,8 +175,7 @@ class LockedSingleFlight(Service):
         renewing.addErrback(self._not_renewed, flight)
         self.held += 1
         try:
-            # Its last holder may have stored it after we had looked for it.
-            return flight.mv if await self._stored(flight.mv) else await work()
+            return await work()
         finally:
             self.held -= 1
             renewing.cancel()

@@ -20,7 +20,9 @@ class MemorySingleFlight(Service):
     def __init__(self) -> None:
         self._flights: dict[ModuleVersion, Waiters[ModuleVersion]] = {}
 
-    def run(self, mv: ModuleVersion, work: Callable[[], Awaitable[ModuleVersion]]) -> Deferred[ModuleVersion]:
+    def run(
+        self, mv: ModuleVersion, work: Callable[[], Awaitable[ModuleVersion]], *, nested: bool = False
+    ) -> Deferred[ModuleVersion]:
         """Run C{work} for the first caller; whoever comes before it ends gets the same result, its failure included."""
         flight = self._flights.get(mv)
         if flight is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
@@ -18,7 +19,9 @@ class Waiters(Generic[T]):
     both; here a waiter that is cancelled leaves, and nobody else notices.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, left: Callable[[], object] = lambda: None) -> None:
+        """@param left: called when the last who waited has left, and nobody waits for what is to come."""
+        self._left = left
         self._waiting: list[Deferred[T]] = []
         self._landed: list[T | Failure] = []
 
@@ -50,3 +53,5 @@ class Waiters(Generic[T]):
     def _leave(self, waiter: Deferred[T]) -> None:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
+            if not self._waiting:
+                self._left()

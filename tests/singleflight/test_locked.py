@@ -136,24 +136,27 @@ def test_a_branch_is_not_looked_for_in_the_storage(fleet: Fleet) -> None:
     assert check.successResultOf(second) == MV
 
 
-def test_a_version_that_was_stored_just_before_the_lock_was_had(fleet: Fleet) -> None:
+def test_who_has_the_lock_does_not_ask_the_storage_for_what_the_work_asks_it(fleet: Fleet) -> None:
     first = fleet.daemon().run(MV, fleet.work)
-    second = fleet.daemon().run(MV, fleet.work)
-    answers = iter([False, True])
+    fleet.done()
+    check.successResultOf(first)
+    assert fleet.looks == 0
 
-    async def exists(mv: ModuleVersion) -> bool:
-        return next(answers)
 
-    fleet.exists = exists  # type: ignore[method-assign]
-    third = LockedSingleFlight(fleet.clock, fleet.service.daemon(), exists=exists, limit=60.0)
-    fleet.begun[0].errback(NotFound("gone"))
-    late = third.run(MV, fleet.work)
-    fleet.begun[1].errback(NotFound("gone"))
-    check.failureResultOf(first, NotFound)
-    check.failureResultOf(second, NotFound)
-    assert check.successResultOf(late) == MV
-    assert len(fleet.begun) == 2
-    assert not fleet.service.holders
+def test_a_lock_that_nobody_waits_for_any_more_is_not_waited_for(fleet: Fleet) -> None:
+    first, daemon = fleet.daemon().run(MV, fleet.work), fleet.daemon()
+    waiting = [daemon.run(MV, fleet.work) for _ in range(2)]
+    waiting[0].cancel()
+    check.failureResultOf(waiting[0], CancelledError)
+    assert daemon.waiting == 1, "one is left"
+    waiting[1].cancel()
+    check.failureResultOf(waiting[1], CancelledError)
+    assert (daemon.waiting, fleet.service.waiting) == (0, [])
+    again = daemon.run(MV, fleet.work)
+    fleet.done()
+    check.successResultOf(first)
+    assert check.successResultOf(again) == MV
+    assert len(fleet.begun) == 1
 
 
 def test_an_own_failure_is_no_failure_of_the_others(fleet: Fleet) -> None:

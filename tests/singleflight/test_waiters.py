@@ -42,3 +42,17 @@ def test_a_waiter_that_waits_again_from_its_callback() -> None:
     waiters.wait().addCallback(lambda _: again.append(waiters.wait()))
     waiters.land(7)
     assert check.successResultOf(again[0]) == 7
+
+
+def test_it_is_told_when_nobody_waits_any_more() -> None:
+    left: list[int] = []
+    waiters: Waiters[int] = Waiters(lambda: left.append(1))
+    first, second = waiters.wait(), waiters.wait()
+    for waiter, times in ((first, 0), (second, 1)):
+        waiter.cancel()
+        check.failureResultOf(waiter, CancelledError)
+        assert len(left) == times
+    third = waiters.wait()
+    waiters.land(1)
+    assert check.successResultOf(third) == 1
+    assert len(left) == 1

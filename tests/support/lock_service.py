@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock, deferLater
@@ -99,15 +97,10 @@ class ServiceLock:
         if not service.tells:
             await deferLater(service.clock, seconds)
             return
-        waiter: Deferred[None] = Deferred()
+        waiter: Deferred[None] = Deferred(lambda _: service.waiting.remove(entry))
         entry = (self._name, waiter)
         service.waiting.append(entry)
-
-        def late(*_: Any) -> None:
-            if entry in service.waiting:
-                service.waiting.remove(entry)
-
-        await waiter.addTimeout(seconds, service.clock, onTimeoutCancel=late)
+        await waiter.addTimeout(seconds, service.clock, onTimeoutCancel=lambda result, seconds: None)
 
     async def renew(self) -> bool:
         service = self._service
