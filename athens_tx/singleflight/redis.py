@@ -74,11 +74,11 @@ class Servers(Protocol):
     async def check(self) -> None:
         """Ask them; raise one of L{TROUBLE}."""
 
-    def settled(self, key: bytes) -> bool:
-        """@return: whether a lock may be taken, see L{Node.settled}; raise one of L{TROUBLE}."""
-
-    async def run(self, script: Script, key: bytes, *arguments: str | bytes | int) -> Any:
-        """@return: what a script of one key gives; raise one of L{TROUBLE}."""
+    async def run(self, script: Script, key: bytes, *arguments: str | bytes | int, taking: bool = False) -> Any:
+        """
+        @param taking: whether a lock is to be taken, see L{Node.settled}.
+        @return: what a script of one key gives; 0 if no lock may be taken yet. Raise one of L{TROUBLE}.
+        """
 
 
 class OneServer:
@@ -110,11 +110,8 @@ class OneServer:
     async def check(self) -> None:
         await self._node.run(PROBE, probe_key())
 
-    def settled(self, key: bytes) -> bool:
-        return self._node.settled()
-
-    async def run(self, script: Script, key: bytes, *arguments: str | bytes | int) -> Any:
-        return await self._node.run(script, key, *arguments)
+    async def run(self, script: Script, key: bytes, *arguments: str | bytes | int, taking: bool = False) -> Any:
+        return await self._node.run(script, key, *arguments, taking=taking)
 
 
 @implementer(ILocks)
@@ -148,19 +145,14 @@ class RedisLocks:
     def lock(self, name: str) -> RedisLock:
         return RedisLock(self, name)
 
-    async def run(self, script: Script, what: str, key: bytes, *arguments: str | bytes | int) -> bool:
+    async def run(
+        self, script: Script, what: str, key: bytes, *arguments: str | bytes | int, taking: bool = False
+    ) -> bool:
         """@return: whether a script says yes; raise L{LockUnavailable}."""
         try:
-            return bool(await self._servers.run(script, key, *arguments))
+            return bool(await self._servers.run(script, key, *arguments, taking=taking))
         except TROUBLE as error:
             raise unavailable(f"{what} {key.decode()}", error) from error
-
-    def settled(self, key: bytes) -> bool:
-        """@return: whether a lock may be taken; raise L{LockUnavailable}."""
-        try:
-            return self._servers.settled(key)
-        except TROUBLE as error:
-            raise unavailable(f"take {key.decode()}", error) from error
 
     def heard(self, key: bytes) -> None:
         """A lock was released."""
@@ -187,7 +179,7 @@ class RedisLocks:
         """A server is back, perhaps without the locks that it had: tell it of ours, before others take them."""
         for lock in list(self._held):
             try:
-                await lock.renew()
+                await lock.hold_on()
             except LockUnavailable as error:
                 self.log.debug("could not hold on to a lock: {reason}", reason=str(error))
 
@@ -213,10 +205,8 @@ class RedisLock:
         if not self._asked:
             self._asked = True
             self._locks.want(self._key, self)
-        if not self._locks.settled(self._key):
-            return False
         self._news = False
-        if not await self._locks.run(TAKE, "take", self._key, self._token, self._life):
+        if not await self._locks.run(TAKE, "take", self._key, self._token, self._life, taking=True):
             return False
         self._held = True
         self._locks.held(self)
@@ -242,14 +232,24 @@ class RedisLock:
     async def renew(self) -> bool:
         return await self._locks.run(RENEW, "renew", self._key, self._token, self._life)
 
+    async def hold_on(self) -> None:
+        """Have it still, if it was not released meanwhile."""
+        if not self._held:
+            return
+        await self.renew()
+        if not self._held:  # the renewal may have come behind the release, and made it again
+            await self._drop()
+
     async def release(self) -> None:
         if not self._asked:
             return
         held, self._asked, self._held = self._held, False, False
         self._locks.leave(self._key, self)
-        released = await self._locks.run(RELEASE, "release", self._key, self._token, CHANNEL)
-        if held and not released:
+        if not await self._drop() and held:
             raise LockLost("redis lock: it was not ours any more")
+
+    async def _drop(self) -> bool:
+        return await self._locks.run(RELEASE, "release", self._key, self._token, CHANNEL)
 
 
 def redis_locks(reactor: Any, table: Redis, environ: Mapping[str, str]) -> RedisLocks:

@@ -75,23 +75,19 @@ class Cluster:
             await (await self._node(address)).ask("PING")
         await self.run(PROBE, probe_key())
 
-    def settled(self, key: bytes) -> bool:
-        node = self._nodes.get(self._owner(slot(key)))
-        return node is None or node.settled()
-
-    async def run(self, script: Script, key: bytes, *arguments: str | bytes | int) -> Any:
+    async def run(self, script: Script, key: bytes, *arguments: str | bytes | int, taking: bool = False) -> Any:
         """Ask the server of the key, and whom it names; raise one of L{TROUBLE} within the limit of a command."""
-        running = Deferred.fromCoroutine(self._run(script, key, arguments))
+        running = Deferred.fromCoroutine(self._run(script, key, arguments, taking))
         return await running.addTimeout(2 * COMMAND_LIMIT, self._reactor)
 
-    async def _run(self, script: Script, key: bytes, arguments: Sequence[str | bytes | int]) -> Any:
+    async def _run(self, script: Script, key: bytes, arguments: Sequence[str | bytes | int], taking: bool) -> Any:
         number = slot(key)
         address, asking = self._owner(number), False
         trouble: Exception = Unusable("its servers send us in circles")
         for _ in range(HOPS):
             try:
                 node = await self._node(address)
-                return await node.run(script, key, *arguments, asking=asking)
+                return await node.run(script, key, *arguments, asking=asking, taking=taking)
             except ResponseError as error:
                 kind, _, rest = said(error).partition(" ")
                 asking = kind == "ASK"

@@ -25,7 +25,7 @@ from txredisapi import BaseRedisProtocol, ConnectionError, ResponseError
 from zope.interface import implementer
 
 from athens_tx.http_endpoints import Trust
-from athens_tx.singleflight.redis_trouble import said
+from athens_tx.singleflight.redis_trouble import login_refused, said
 from athens_tx.singleflight.redis_url import RedisServer
 
 #: Seconds for a connection with its login, and for one command.
@@ -193,7 +193,7 @@ class Dialer:
         link.ended().addCallback(lambda _: self._open.discard(link))
         try:
             if server.password:
-                await link.ask("AUTH", *([server.user] if server.user else []), server.password)
+                await _log_in(link, server)
             if server.database:
                 await link.ask("SELECT", server.database)
             await link.ask("PING")
@@ -217,3 +217,10 @@ class Dialer:
         if server.verify:
             return wrapClientTLS(optionsForClientTLS(server.host, trustRoot=self.trust), plain)
         return wrapClientTLS(_Unverified(CertificateOptions(verify=False).getContext(), server.host), plain)
+
+
+async def _log_in(link: Link, server: RedisServer) -> None:
+    try:
+        await link.ask("AUTH", *([server.user] if server.user else []), server.password)
+    except ResponseError as error:
+        raise login_refused(error) from None

@@ -100,12 +100,21 @@ class Node:
         """@return: the answer to a command; raise one of L{TROUBLE}."""
         return await self._asked(lambda link: link.ask(*command))
 
-    async def run(self, script: Script, key: bytes, *arguments: str | bytes | int, asking: bool = False) -> Any:
-        """@return: what a script of one key gives; raise one of L{TROUBLE}."""
-        return await self._asked(lambda link: link.run(script, key, *arguments, asking=asking))
+    async def run(
+        self, script: Script, key: bytes, *arguments: str | bytes | int, asking: bool = False, taking: bool = False
+    ) -> Any:
+        """
+        @param taking: whether it takes a lock: only where L{settled}, also of a server that has just been found.
+        @return: what a script of one key gives, 0 if no lock may be taken yet; raise one of L{TROUBLE}.
+        """
+        return await self._asked(lambda link: link.run(script, key, *arguments, asking=asking), taking)
 
-    async def _asked(self, ask: Callable[[Link], Awaitable[Any]]) -> Any:
+    async def _asked(self, ask: Callable[[Link], Awaitable[Any]], taking: bool = False) -> Any:
+        if taking and not self.settled():
+            return 0
         link = await self._link()
+        if taking and not self.settled():
+            return 0
         try:
             return await ask(link)
         except ResponseError as error:
@@ -130,7 +139,10 @@ class Node:
 
     async def _redial(self, waiting: Waiters[Link]) -> None:
         try:
-            self._commands = await self._dial()
+            link = await self._dial()
+            if self._commands is not None:  # the other connection may not have noticed yet that the server was away
+                self._takes_from = self._reactor.seconds() + GRACE
+            self._commands = link
             result: Link | Failure = self._commands
         except CancelledError:
             result = Failure(ConnectionError("closed"))
@@ -167,6 +179,8 @@ class Node:
             self.log.warn("redis lock: the connection to the server is lost")
             link = await self._again()
             self._takes_from = self._reactor.seconds() + GRACE
+            if self._commands is not None and not self._commands.alive:
+                self._commands = None
             self.log.info("redis lock: the server is back")
             try:
                 await self._back()

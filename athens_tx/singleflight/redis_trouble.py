@@ -46,6 +46,13 @@ def is_no_longer_master(error: Exception) -> bool:
     return isinstance(error, ResponseError) and said(error).startswith(_DEMOTED)
 
 
+def login_refused(error: ResponseError) -> ResponseError:
+    """@return: what came of a login, without the server's words: they may repeat the password."""
+    text = said(error)
+    known = next((start for start in (*_LOGIN, *_NEEDLESS) if text.startswith(start)), "")
+    return ResponseError(known or f"{text.partition(' ')[0][:40]} is its answer to a login")
+
+
 def described(error: Exception) -> tuple[str, str]:
     """@return: an error for a client, and for the log with what to look at. Neither has a secret or an address."""
     if isinstance(error, Unusable):

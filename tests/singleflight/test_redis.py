@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -127,6 +128,24 @@ async def test_what_is_wrong_at_the_start_names_the_setting_and_no_secret(impati
         assert secret not in problem
         assert PASSWORD not in problem
         assert reactor.seconds() - began < 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_repeats_the_password_is_not_quoted() -> None:
+    class NoLogins(Protocol):
+        def dataReceived(self, data: bytes) -> None:
+            said = b"-ERR unknown command 'AUTH', with args beginning with: '%b'\r\n" % data.split(b"\r\n")[-2]
+            self.transport.write(said)
+
+    factory = Factory.forProtocol(NoLogins)
+    factory.noisy = False
+    port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+    locks = redis_locks(reactor, table(address(port.getHost().port), "hidden-away"), {})
+    with pytest.raises(ConfigError, match="ERR is its answer to a login") as caught:
+        await locks.connect()
+    assert "hidden-away" not in "".join(traceback.format_exception(caught.value))
+    await locks.close()
+    await port.stopListening()
 
 
 def test_two_passwords_that_differ_are_refused() -> None:
@@ -275,6 +294,29 @@ async def test_a_server_that_was_away_is_told_of_what_is_held_before_others_take
             await yours.release()
     finally:
         server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_lock_that_is_released_while_a_server_is_told_of_all_is_not_made_again() -> None:
+    async with connected(table(address(servers.redis().port), PASSWORD)) as locks:
+        first, second = locks.lock(name()), locks.lock(name())
+        assert await first.take()
+        assert await second.take()
+        locks._held = [first, second]  # type: ignore[assignment]  # in this order
+        locks.leave = lambda key, lock: None  # type: ignore[method-assign]
+        renew, told = first.renew, []
+
+        async def late() -> bool:
+            told.append(1)
+            await second.release()
+            await first.release()  # overtaken by the renewal
+            return await renew()
+
+        first.renew = late  # type: ignore[method-assign]
+        await locks.hold_on()
+        assert told
+        for lock in (first, second):
+            assert servers.redis().ask("GET", lock._key) is None
 
 
 @pytest_twisted.ensureDeferred

@@ -9,16 +9,18 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.task import deferLater
+from twisted.internet.task import Clock, deferLater
 from txredisapi import ResponseError
 
 from athens_tx.errors import ConfigError, LockUnavailable
 from athens_tx.http_endpoints import Trust
-from athens_tx.singleflight.redis import TAKE, redis_locks
+from athens_tx.singleflight.redis import RENEW, TAKE, RedisLocks, redis_locks
 from athens_tx.singleflight.redis_cluster import Cluster as RedisCluster
 from athens_tx.singleflight.redis_cluster import _elsewhere, slot
 from athens_tx.singleflight.redis_link import Dialer
+from athens_tx.singleflight.redis_node import GRACE
 from athens_tx.singleflight.redis_trouble import Unusable
+from athens_tx.singleflight.redis_url import RedisServer
 from tests.singleflight.redises import address, connected, reactor, table
 from tests.support import servers
 from tests.support.servers_redis import PASSWORD, Cluster, Redis, name
@@ -172,7 +174,7 @@ async def test_a_replica_that_took_over_is_found(tmp_path: Path) -> None:
                 assert reactor.seconds() < end
                 await deferLater(reactor, 0.1)
                 with suppress(LockUnavailable):
-                    taken = await other.take() or (False if others.settled(key.encode()) else None)
+                    taken = await other.take() or (False if replica.ask("GET", key) else None)
             assert replica.ask("ROLE")[0] == b"master"
             assert not taken
             assert await lock.renew()
@@ -190,7 +192,7 @@ class Script:
         self.answers = list(answers)
         self.asked: list[bool] = []
 
-    async def run(self, script: Any, key: bytes, *arguments: Any, asking: bool = False) -> Any:
+    async def run(self, script: Any, key: bytes, *rest: Any, asking: bool = False, taking: bool = False) -> Any:
         self.asked.append(asking)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -257,3 +259,57 @@ async def test_a_server_that_breaks_off_is_asked_again_if_it_has_a_successor() -
     two.answers = [TimeoutError("no answer")]
     with pytest.raises(TimeoutError):
         await cluster.run(TAKE, b"a@b")
+
+
+class FakeLink:
+    """A connection to a server that says yes to everything."""
+
+    alive = True
+
+    def __init__(self) -> None:
+        self.scripts: list[Any] = []
+        self.heard: Any = None
+
+    async def ask(self, *command: Any) -> None:
+        """Done."""
+
+    async def run(self, script: Any, key: bytes, *arguments: Any, asking: bool = False) -> int:
+        self.scripts.append(script)
+        return 1
+
+    def ended(self) -> Deferred[None]:
+        return Deferred()
+
+    def abort(self) -> None:
+        self.alive = False
+
+
+@pytest_twisted.ensureDeferred
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_server_that_took_over_gives_no_new_locks_at_once(known: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, links = Clock(), []
+
+    async def connect(server: Any) -> FakeLink:
+        links.append(FakeLink())
+        return links[-1]
+
+    dialer = Dialer(reactor, Trust(""))
+    monkeypatch.setattr(Dialer, "connect", lambda self, server: connect(server))
+    cluster = RedisCluster(clock, dialer, [RedisServer()], "SingleFlight.Redis.Endpoint")
+    locks: Any = RedisLocks(dialer, cluster, 30)
+    cluster._locks, cluster._began = locks, True
+    cluster._owners = [(0, 16383, ("one", 1) if known else ("two", 1))]
+
+    async def look() -> None:
+        cluster._owners = [(0, 16383, ("two", 1))]
+
+    if known:  # it breaks off, and the other one is found out by that
+        cluster._nodes = {("one", 1): Script(TimeoutError("no answer"))}  # type: ignore[dict-item]
+        cluster._look = look  # type: ignore[method-assign]
+    assert await cluster.run(TAKE, b"a@b", taking=True) == 0
+    assert not any(link.scripts for link in links)
+    assert await cluster.run(RENEW, b"a@b") == 1, "who has one is not kept waiting"
+    clock.advance(GRACE)
+    assert await cluster.run(TAKE, b"a@b", taking=True) == 1
+    cluster._nodes.pop(("one", 1), None)
+    await cluster.close()

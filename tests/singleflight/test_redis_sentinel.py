@@ -15,6 +15,7 @@ from athens_tx.errors import ConfigError, LockUnavailable
 from athens_tx.singleflight import redis_link
 from athens_tx.singleflight.redis import RedisLocks
 from athens_tx.singleflight.redis_sentinel import Sentinels, redis_sentinel_locks
+from athens_tx.singleflight.redis_trouble import Unusable
 from tests.singleflight.redises import address, reactor
 from tests.support import servers
 from tests.support.servers_redis import PASSWORD, SENTINEL_PASSWORD, USER, USER_PASSWORD, RawError, Sentinel, name
@@ -93,11 +94,12 @@ async def taken(lock: Any, seconds: float) -> bool:
     end = reactor.seconds() + seconds
     while True:
         try:
+            settled = lock._locks._servers._node.settled()
             if await lock.take():
                 return True
-            if lock._locks.settled(lock._key):
+            if settled:
                 return False
-        except LockUnavailable:
+        except (LockUnavailable, Unusable):
             pass
         assert reactor.seconds() < end
         await deferLater(reactor, 0.05)
