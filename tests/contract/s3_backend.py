@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, ClassVar
 
 from athens_tx.config.backends import S3 as S3Table
@@ -12,42 +10,20 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.minio_start import minio_storage
 from athens_tx.storage.objects import ObjectStorage
 from athens_tx.storage.s3_start import s3_storage
+from tests.contract.bucket_backend import PATIENCE, TIMEOUT, BucketBackend
 from tests.support import servers
 
-#: Seconds that a part of a version is taken for one that somebody saves: what the tests lay there is not.
-PATIENCE = 0.05
-TIMEOUT = 20.0
 
+class _S3Backend(BucketBackend):
+    """What all of them share."""
 
-class _Bucket:
-    """What all of them share: a bucket of a server."""
-
-    raw: ClassVar[bool] = True
-    atomic: ClassVar[bool] = False
     bad_tokens: ClassVar[tuple[str, ...]] = ("nonsense", "a/@v/v1.0.0.zip", "a/v1.0.0/go.mod", "|", "../x|v1.0.0")
-
-    def __init__(self, reactor: Any, path: Path) -> None:
-        self.reactor = reactor
-        self.server = self.find()
-        self.bucket = self.server.bucket()
-
-    def find(self) -> Any:
-        raise NotImplementedError
-
-    def keys(self) -> Mapping[str, bytes]:
-        return self.bucket.keys()
-
-    def put(self, key: str, data: bytes) -> None:
-        self.bucket.put(key, data)
-
-    def drop(self, key: str) -> None:
-        self.bucket.drop(key)
 
     def spoil(self, key: str) -> None:
         self.bucket.spoil(key)
 
 
-class S3(_Bucket):
+class S3(_S3Backend):
     """L{s3_storage} over versitygw."""
 
     def find(self) -> Any:
@@ -64,10 +40,6 @@ class S3(_Bucket):
         )
         return s3_storage(self.reactor, table, {}, timeout=TIMEOUT, patience=PATIENCE)
 
-    def files(self, mv: ModuleVersion) -> tuple[str, str, str]:
-        start = f"{mv.path}/@v/{mv.version}"
-        return f"{start}.info", f"{start}.mod", f"{start}.zip"
-
     def token(self, mv: ModuleVersion) -> str:
         return self.files(mv)[0]
 
@@ -79,7 +51,7 @@ class S3OnMinio(S3):
         return servers.minio()
 
 
-class Minio(_Bucket):
+class Minio(_S3Backend):
     """L{minio_storage} over MinIO."""
 
     def find(self) -> Any:

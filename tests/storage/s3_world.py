@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from athens_tx.storage.objects import ObjectStorage
 from athens_tx.storage.s3 import PART
 from athens_tx.storage.s3_start import s3_storage
 from tests.contract.zips import whole
+from tests.support import servers
 from tests.support.faults import FaultProxy
 
 ONE = MV("github.com/BurntSushi/toml", "v1.4.0")
@@ -86,6 +88,13 @@ class World:
     def files(self, mv: MV = ONE) -> tuple[str, str, str]:
         start = f"{mv.path}/@v/{mv.version}"
         return f"{start}.info", f"{start}.mod", f"{start}.zip"
+
+
+async def a_world() -> AsyncIterator[World]:
+    """A fixture: over versitygw."""
+    world = World(servers.s3())
+    yield world
+    await world.stop()
 
 
 async def save(storage: ObjectStorage, zip: bytes = SMALL, mv: MV = ONE) -> None:

@@ -29,7 +29,8 @@ from athens_tx.storage.body import BytesZip
 from athens_tx.storage.gcp import PART, GcpLayout
 from athens_tx.storage.gcp_start import gcp_storage
 from athens_tx.storage.gcp_upload import rest
-from tests.contract.gcp_backend import PATIENCE, Gcp
+from tests.contract.bucket_backend import PATIENCE
+from tests.contract.gcp_backend import Gcp
 from tests.contract.zips import HandZip, whole
 from tests.storage.google_cloud import BUCKET, GoogleCloud, failure
 from tests.support import servers

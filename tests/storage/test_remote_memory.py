@@ -26,7 +26,7 @@ TOP = Path(__file__).parents[2]
 #: Saves at once, and the MiB of each, which are more than one part.
 MANY, EACH = 20, min(30, max(9, MIB // 8))
 #: MiB that a process may grow for one zip, and for many.
-ONE_LIMIT, LIMIT = 16.0, 64.0
+ONE_LIMIT, LIMIT = 24.0, 64.0
 
 
 @pytest_twisted.async_yield_fixture

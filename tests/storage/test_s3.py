@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -29,20 +29,15 @@ from tests.storage.s3_world import (
     SMALL,
     ZIP,
     World,
+    a_world,
     assert_whole,
     error,
     failing,
     save,
     told,
 )
-from tests.support import servers
 
-
-@pytest_twisted.async_yield_fixture
-async def world() -> AsyncIterator[World]:
-    world = World(servers.s3())
-    yield world
-    await world.stop()
+world = pytest_twisted.async_yield_fixture(a_world)
 
 
 # --- how much is asked

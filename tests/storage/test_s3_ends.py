@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -25,6 +25,7 @@ from tests.storage.s3_world import (
     PIECE,
     SMALL,
     World,
+    a_world,
     assert_whole,
     error,
     failing,
@@ -33,12 +34,7 @@ from tests.storage.s3_world import (
 )
 from tests.support import servers
 
-
-@pytest_twisted.async_yield_fixture
-async def world() -> AsyncIterator[World]:
-    world = World(servers.s3())
-    yield world
-    await world.stop()
+world = pytest_twisted.async_yield_fixture(a_world)
 
 
 # --- who gives up, and what is left then

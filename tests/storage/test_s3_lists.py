@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
 import pytest
 import pytest_twisted
 from twisted.internet import reactor
@@ -14,18 +12,14 @@ from tests.storage.s3_world import (
     ONE,
     SMALL,
     World,
+    a_world,
     assert_whole,
     save,
 )
 from tests.support import servers
 from tests.support.http import request
 
-
-@pytest_twisted.async_yield_fixture
-async def world() -> AsyncIterator[World]:
-    world = World(servers.s3())
-    yield world
-    await world.stop()
+world = pytest_twisted.async_yield_fixture(a_world)
 
 
 # --- lists
