@@ -25,8 +25,8 @@ from athens_tx.singleflight.etcd_gateway import ATTEMPT_LIMIT, EXISTS, NOT_FOUND
 from athens_tx.singleflight.etcd_servers import ENDPOINTS, parse
 from athens_tx.starting import in_time
 
-#: Seconds that a lock lives without being renewed; that of Athens.
-LEASE = 60.0
+#: Seconds that a lock lives without being renewed. Athens' own lives 60 s; each renews his, so they need not agree.
+LEASE = 30.0
 #: Seconds that the start waits for the servers.
 START_LIMIT = 20.0
 #: Seconds before one who has lost his place looks again.

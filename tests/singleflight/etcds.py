@@ -10,7 +10,7 @@ from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
 
 from athens_tx.config.backends import Etcd
-from athens_tx.singleflight.etcd import EtcdLocks, etcd_locks
+from athens_tx.singleflight.etcd import LEASE, EtcdLocks, etcd_locks
 from tests.support.servers_process import HOST
 
 reactor: Any = _reactor
@@ -23,7 +23,7 @@ def locks_at(*endpoints: str | int, **environ: str) -> EtcdLocks:
 
 
 @asynccontextmanager
-async def connected(*endpoints: str | int, lease: float = 60.0, **environ: str) -> AsyncIterator[EtcdLocks]:
+async def connected(*endpoints: str | int, lease: float = LEASE, **environ: str) -> AsyncIterator[EtcdLocks]:
     """Around the use of one daemon's locks."""
     locks = locks_at(*endpoints, **environ)
     locks.lease = lease

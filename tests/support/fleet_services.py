@@ -117,7 +117,6 @@ class Etcd(Service):
     """One etcd, which keeps what it knew."""
 
     kind = "etcd"
-    lease = 60
     trouble = "killed and restarted"
 
     def left(self) -> list[str]:
