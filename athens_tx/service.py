@@ -119,6 +119,8 @@ class Assembly:
             self.fetching = await problems.caught(self._make_fetching)
         problems.raise_them()
         self.storage = MeteredStorage(storage, self.metrics, self.reactor) if self.metrics is not None else storage
+        if ILagging.providedBy(self.index):
+            self.index.watch(self._exists, config.stash_timeout)
         self.incomplete = storage if IFindsIncomplete.providedBy(storage) else None
         if self.fetching is None:
             return

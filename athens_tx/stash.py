@@ -295,6 +295,7 @@ class Stash:
     async def _save(self, fetched: FetchedVersion) -> ModuleVersion:
         mv, began = fetched.mv, self._clock.seconds()
         body = self._zip_body(fetched)
+        await self._index.begin(mv)
         saving = Deferred.fromCoroutine(self._storage.save(mv, fetched.info, fetched.mod, body))
         try:
             await saving.addTimeout(self._limit, self._clock)

@@ -11,27 +11,35 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import json
 import os
 import secrets
 import stat
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 
 import attrs
 from twisted.logger import Logger
 
+from athens_tx.index import intents, journal_lines
+from athens_tx.index.intents import LONG_AGO, Intents
+from athens_tx.index.journal_lines import create
 from athens_tx.interfaces import IndexLine
+from athens_tx.module.version import ModuleVersion
 
 #: Bytes that may wait: some 500,000 lines.
 MOST_BYTES = 64 << 20
-#: Bytes that are read at once, and those that may be behind us in the file before it is made shorter.
+#: Bytes that are read at once, much more than a line has; and those that may be behind us in the file before it is made
+#: shorter.
 _CHUNK = 128 << 10
 _SLACK = 4 << 20
+#: Bytes by which it is tried whether the disk takes some.
+_PROBE = 4096
+#: The files of a process.
+_LINES, _INTENTS, _LOCK, _REST = "lines", "intents", "lock", "rest"
 
 
 def journal_folder(chosen: str, go_get_dir: str, environ: Mapping[str, str]) -> Path:
@@ -83,22 +91,31 @@ class Journal:
         self._path = folder
         self._lock = -1
         self._file = -1
+        self._intents: Intents | None = None
         self._start = self._end = 0
+        self._shorten_at = _SLACK
         self._turn = threading.Lock()
+        #: Whoever has a turn may ask for this one too, never the other way round: an intent waits for no line.
+        self._noting = threading.Lock()
+
+    # -- whose it is
 
     def open(self) -> None:
         """Take over what dead processes have left, or begin a new one; OSError where that can't be done."""
+        with self._turn:
+            self._make_folder()
+            self._path, self._lock = self._free()
+            self._file = create(self._path / _LINES)
+            self._intents = Intents(self._path / _INTENTS)
+            journal_lines.fsync_directories([self._path, self._folder])
+            self._count()
+        self.adopt()
+
+    def _make_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for path in (self._folder, *self._folder.parents[:-1]):
             if path.parent.stat().st_mode & stat.S_ISVTX and path.lstat().st_uid != os.geteuid():
                 raise PermissionError(errno.EPERM, "it is below a folder of another user", str(path))
-        with self._turn:
-            self._path, self._lock = self._free()
-            self._file = os.open(self._path / "lines", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-            _fsync_directory(self._path)
-            _fsync_directory(self._folder)
-            self._count()
-        self.adopt()
 
     def _free(self) -> tuple[Path, int]:
         """@return: a directory that nobody has, and its lock."""
@@ -106,6 +123,9 @@ class Journal:
             lock = _locked(path)
             if lock >= 0:
                 return path, lock
+        return self._new()
+
+    def _new(self) -> tuple[Path, int]:
         while True:
             path = self._folder / secrets.token_hex(8)
             path.mkdir(mode=0o700)
@@ -114,24 +134,7 @@ class Journal:
                 return path, lock
 
     def _others(self) -> list[Path]:
-        with os.scandir(self._folder) as entries:
-            names = sorted(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-        return [path for name in names if (path := self._folder / name) != self._path]
-
-    def _count(self) -> None:
-        """Look at what somebody else wrote into our file; what he did not finish is cut off."""
-        while data := os.pread(self._file, _CHUNK, self._end):
-            whole = data[: data.rfind(b"\n") + 1]
-            if not whole:
-                break
-            self._end += len(whole)
-            self.waiting += whole.count(b"\n")
-        if os.fstat(self._file).st_size > self._end:
-            self.log.warn("the last line of the index journal {path} is torn", path=str(self._path))
-            os.ftruncate(self._file, self._end)
-        if self.waiting:
-            self.oldest = self._first_time()
-            self.log.info("{count} lines are to be written to the index yet", count=self.waiting)
+        return [path for path in _directories(self._folder) if path != self._path]
 
     def adopt(self) -> None:
         """Take over what processes have left that are gone."""
@@ -148,57 +151,141 @@ class Journal:
                 os.close(lock)
 
     def _take(self, path: Path) -> None:
-        with suppress(FileNotFoundError), (path / "lines").open("rb") as file:
+        with suppress(FileNotFoundError), (path / _LINES).open("rb") as file:
             rest = b""
             while data := file.read(_CHUNK):
                 whole, end, rest = (rest + data).rpartition(b"\n")
+                rest = rest.lstrip(b"\0")[-_CHUNK:]
                 if end:
                     self._write(whole + end)
-            os.unlink(path / "lines")
-        os.unlink(path / "lock")
-        with suppress(OSError):  # somebody else is about to take it
-            os.rmdir(path)
+        begun = intents.read(path / _INTENTS)
+        with self._noting:
+            assert self._intents is not None
+            self._intents.begin({mv: LONG_AGO for mv in begun if mv not in self._intents.open_since})
+        _remove(path)
+
+    def _keep_name(self) -> None:
+        """Our files may have been removed, with all that is in them, by somebody who tidied up: write them anew."""
+        if self._lock < 0:
+            raise OSError(errno.EBADF, "it is closed", str(self._path))
+        assert self._intents is not None
+        there = journal_lines.same(self._file, self._path / _LINES)
+        if there and self._intents.there() and journal_lines.same(self._lock, self._path / _LOCK):
+            return
+        self._make_folder()
+        path, lock = self._new()
+        file = -1
+        try:
+            file = create(path / _LINES)
+            journal_lines.copy(self._file, 0, self._end, file)
+            os.fsync(file)
+            with self._noting:
+                self._intents.move(path / _INTENTS)
+            journal_lines.fsync_directories([path, self._folder])
+        except BaseException:
+            _close(file, lock)
+            raise
+        _close(self._file, self._lock)
+        self._path, self._file, self._lock = path, file, lock
+        self.log.error("the index journal was removed while it was in use; it is at {path} now", path=str(path))
+
+    def close(self) -> None:
+        """Give it up; what waits is left for the next process."""
+        with self._turn, self._noting:
+            if self._lock < 0:
+                return
+            assert self._intents is not None
+            if not self.waiting and not self._intents.open_since:
+                with suppress(OSError):
+                    _remove(self._path)
+            self._intents.close()
+            _close(self._file, self._lock)
+            self._lock = self._file = -1
+
+    # -- lines
+
+    def _count(self) -> None:
+        """Look at what somebody else wrote into our file; what he did not finish is cut off."""
+        place = 0
+        while data := os.pread(self._file, _CHUNK, place):
+            if b"\n" in data:
+                self._end = place + data.rindex(b"\n") + 1
+                self.waiting += data.count(b"\n")
+            place += len(data)
+        if place > self._end:
+            self.log.warn("the last line of the index journal {path} is torn", path=str(self._path))
+            os.ftruncate(self._file, self._end)
+        if self.waiting:
+            self.oldest = self._first_time()
+            self.log.info("{count} lines are to be written to the index yet", count=self.waiting)
 
     def append(self, lines: Sequence[IndexLine]) -> None:
         """
-        Write lines down; they are on the disk when this returns.
+        Write lines down; they are on the disk when this returns, and the saves that they are of are over.
 
         @raise JournalFull: they would be too many.
         """
-        self._write(b"".join(map(_written, lines)))
+        self._write(b"".join(map(journal_lines.written, lines)))
+        self.settle([ModuleVersion(line.path, line.version) for line in lines])
 
     def _write(self, data: bytes) -> None:
         with self._turn:
+            self._keep_name()
             if self._end - self._start + len(data) > self._most:
                 raise JournalFull(f"{self.waiting} lines wait")
-            try:
-                done = 0
-                while done < len(data):
-                    done += os.pwrite(self._file, data[done:], self._end + done)
-                os.fsync(self._file)
-            except OSError:
-                with suppress(OSError):
-                    os.ftruncate(self._file, self._end)
-                raise
+            self._put(data)
             self._end += len(data)
             self.waiting += data.count(b"\n")
             if self.oldest is None:
                 self.oldest = self._first_time()
 
+    def _put(self, data: bytes) -> None:
+        try:
+            journal_lines.write_at(self._file, data, self._end)
+            os.fsync(self._file)
+        except OSError:
+            with suppress(OSError):
+                os.ftruncate(self._file, self._end)
+            raise
+
+    def try_disk(self) -> None:
+        """Find out whether lines are taken, and whether those that wait are still there; raises as L{append}."""
+        with self._turn:
+            self._keep_name()
+            if self._end - self._start + _PROBE > self._most:
+                raise JournalFull(f"{self.waiting} lines wait")
+            self._put(bytes(_PROBE))  # a crash leaves them as the end of a torn line
+            os.ftruncate(self._file, self._end)
+
     def read(self, limit: int) -> Batch:
         """@return: the oldest lines, at most C{limit} of them."""
         with self._turn:
             data = os.pread(self._file, min(_CHUNK, self._end - self._start), self._start)
-        pieces = data.splitlines(keepends=True)[:limit]
-        if pieces and not pieces[-1].endswith(b"\n"):
-            pieces.pop()
-        whole = b"".join(pieces)
-        if data and not whole:
-            raise OSError(errno.EIO, f"the index journal {self._path} is damaged")
-        lines, bad = _parse(whole)
+            if b"\n" not in data:
+                return self._damaged(data)
+            start = self._start
+        pieces = data.split(b"\n")[:-1][:limit]
+        lines, bad = journal_lines.parse(b"".join(piece + b"\n" for piece in pieces))
         if bad:
             self.log.warn("{count} lines of the index journal {path} are no lines", count=bad, path=str(self._path))
-        return Batch(lines, self._start + len(whole), len(pieces))
+        return Batch(lines, start + sum(map(len, pieces)) + len(pieces), len(pieces))
+
+    def _damaged(self, data: bytes) -> Batch:
+        """@return: how much is to be passed over of what is no line: the disk's fault, or somebody else's."""
+        if not data:
+            if self._end > self._start:
+                self.log.error("the index journal {path} has been cut", path=str(self._path))
+            return Batch([], self._end, self.waiting)
+        if data.startswith(b"\0"):
+            return Batch([], self._start + len(data) - len(data.lstrip(b"\0")), 0)
+        place = self._start + len(data)
+        while b"\n" not in data and place < self._end and (data := os.pread(self._file, _CHUNK, place)):
+            place += len(data)
+        if b"\n" in data:
+            place -= len(data) - data.index(b"\n") - 1
+        size = place - self._start
+        self.log.warn("{size} bytes of the index journal {path} are no line", size=size, path=str(self._path))
+        return Batch([], place, 1)
 
     def advance(self, batch: Batch) -> None:
         """These lines are in the database: forget them."""
@@ -210,61 +297,77 @@ class Journal:
                 # If a crash brings them back, they are written again, which is harmless.
                 os.ftruncate(self._file, 0)
                 self._start = self._end = self.waiting = 0
+                self._shorten_at = _SLACK
             else:
-                if self._start > _SLACK:
+                if self._start > self._shorten_at:
                     self._shorten()
                 self.oldest = self._first_time()
 
     def _shorten(self) -> None:
-        rest = self._path / "rest"
-        file = os.open(rest, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-        at, done = self._start, 0
-        while data := os.pread(self._file, _SLACK, at):
-            os.pwrite(file, data, done)
-            at, done = at + len(data), done + len(data)
-        os.fsync(file)
-        os.rename(rest, self._path / "lines")
-        _fsync_directory(self._path)
+        """Leave away what is behind us; where there is no room for that, it is tried again some time later."""
+        rest, file = self._path / _REST, -1
+        try:
+            file = create(rest, os.O_TRUNC)
+            journal_lines.copy(self._file, self._start, self._end, file)
+            os.fsync(file)
+            os.rename(rest, self._path / _LINES)
+        except OSError as error:
+            self.log.debug("the index journal {path} stays long: {reason}", path=str(self._path), reason=str(error))
+            _close(file)
+            with suppress(OSError):
+                os.unlink(rest)
+            self._shorten_at = self._start + _SLACK
+            return
         os.close(self._file)
-        self._file, self._start, self._end = file, 0, done
+        self._file, self._start, self._end = file, 0, self._end - self._start
+        self._shorten_at = _SLACK
+        with suppress(OSError):
+            journal_lines.fsync_directories([self._path])
 
     def _first_time(self) -> datetime | None:
-        lines, _ = _parse(os.pread(self._file, 4096, self._start).partition(b"\n")[0] + b"\n")
+        lines, _ = journal_lines.parse(os.pread(self._file, 4096, self._start).partition(b"\n")[0] + b"\n")
         return lines[0].time if lines else None
 
-    def close(self) -> None:
-        """Give it up; what waits is left for the next process."""
-        with self._turn:
-            if self._lock < 0:
-                return
-            with suppress(OSError):
-                if not self.waiting:
-                    os.unlink(self._path / "lines")
-                    os.unlink(self._path / "lock")
-                    os.rmdir(self._path)
-            for descriptor in (self._file, self._lock):
-                with suppress(OSError):
-                    os.close(descriptor)
-            self._lock = self._file = -1
+    # -- saves that have begun
+
+    def begin(self, versions: Mapping[ModuleVersion, float]) -> None:
+        """Note that these are about to be stored, since when; outlives this process, not this machine."""
+        with self._noting:
+            assert self._intents is not None
+            self._intents.begin(versions)
+
+    def begun(self, before: float) -> list[tuple[ModuleVersion, float]]:
+        """@return: the saves that began before some time and of which nothing is known, and since when."""
+        with self._noting:
+            assert self._intents is not None
+            return [(mv, since) for mv, since in self._intents.open_since.items() if since <= before]
+
+    def settle(self, versions: Collection[ModuleVersion], before: float = float("inf")) -> None:
+        """They have their line, or are not stored: forget that their save began, if that was before some time."""
+        with self._noting:
+            assert self._intents is not None
+            known = self._intents.open_since
+            self._intents.settle([mv for mv in versions if known.get(mv, before) <= before])
 
 
-def _written(line: IndexLine) -> bytes:
-    time = line.time.astimezone(UTC).isoformat()
-    return json.dumps([line.path, line.version, time], separators=(",", ":")).encode() + b"\n"
+def _remove(path: Path) -> None:
+    """Remove the directory of a process; its lock is ours."""
+    for name in (_LINES, _INTENTS, _REST, intents.new_name(_INTENTS), _LOCK):
+        with suppress(FileNotFoundError):
+            os.unlink(path / name)
+    with suppress(OSError):  # somebody else is about to take it
+        os.rmdir(path)
 
 
-def _parse(data: bytes) -> tuple[list[IndexLine], int]:
-    """@return: the lines, and how many can't be read: one, where the power failed while it was written."""
-    lines, bad = [], 0
-    for piece in data.splitlines(keepends=True):
-        try:
-            path, version, time = json.loads(piece)
-            if not (piece.endswith(b"\n") and isinstance(path, str) and isinstance(version, str)):
-                raise ValueError("torn")
-            lines.append(IndexLine(path, version, datetime.fromisoformat(time).astimezone(UTC)))
-        except (ValueError, TypeError):
-            bad += 1
-    return lines, bad
+def _directories(folder: Path) -> list[Path]:
+    with os.scandir(folder) as entries:
+        return sorted(folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+
+
+def _close(*descriptors: int) -> None:
+    for descriptor in descriptors:
+        with suppress(OSError):  # none, perhaps
+            os.close(descriptor)
 
 
 def _locked(path: Path) -> int:
@@ -281,11 +384,3 @@ def _locked(path: Path) -> int:
     if descriptor >= 0:
         os.close(descriptor)
     return -1
-
-
-def _fsync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,7 @@ behind it, so that no save waits for the database and none is forgotten.
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from athens_tx.errors import AthensError, ConfigError, IndexUnavailable, NotSupp
 from athens_tx.index.journal import Journal
 from athens_tx.index.keeper import Keeper
 from athens_tx.index.sql import BATCH, LONGEST_NAME, LineTable
+from athens_tx.index.unfinished import Unfinished
 from athens_tx.interfaces import Filled, IFillable, IIndex, ILagging, IndexLine
 from athens_tx.module.version import ModuleVersion
 from athens_tx.singleflight.waiters import Waiters
@@ -30,6 +31,8 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 30.0
 #: Seconds between two looks for what dead processes have left, while there is nothing else to do.
 ADOPT_EVERY = 60.0
+#: Seconds between two looks whether the disk takes lines again.
+LOOK_EVERY = 5.0
 #: Seconds that one who reads waits for what was added just before, and that the end waits for the database.
 SETTLE_LIMIT = 2.0
 END_LIMIT = 5.0
@@ -63,7 +66,7 @@ class JournaledIndex(Service):
         self._chance = chance
         self._last = datetime.min.replace(tzinfo=UTC)
         self._open = False
-        self._writer: Deferred[None] | None = None
+        self._tasks: list[Deferred[None]] = []
         self._in_trouble = False
         self._written: Waiters[None] = Waiters()
         self._sleep: Deferred[None] | None = None
@@ -83,8 +86,7 @@ class JournaledIndex(Service):
             problem = f"{error.filename or 'its folder'} can't be used: {error.strerror}"
             raise ConfigError([f"IndexJournal (ATHENS_INDEX_JOURNAL): {problem}"]) from error
         self._open = True
-        self._writer = Deferred.fromCoroutine(self._write_on())
-        self._writer.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        self._run(self._write_on())
 
     def stopService(self) -> Deferred[None]:
         """Write what waits, if the database is there; what is left stays in the journal for the next start."""
@@ -93,20 +95,35 @@ class JournaledIndex(Service):
 
     async def _stop(self) -> None:
         opened, self._open = self._open, False
-        if opened and self._writer is not None:
+        if opened:
             await self._settle(END_LIMIT)
-            self._writer.cancel()
+            for task in self._tasks:
+                task.cancel()
             await self._keeper.close()
         await self._table.close()
 
+    def _run(self, task: Coroutine[Any, Any, None]) -> None:
+        running = Deferred.fromCoroutine(task)
+        running.addErrback(lambda failure: failure.trap(CancelledError) and None)
+        self._tasks.append(running)
+
+    def watch(self, exists: Callable[[ModuleVersion], Awaitable[bool]], limit: float) -> None:
+        """See L{ILagging.watch}; after C{ready}."""
+        self._run(Unfinished(self._reactor, self._keeper, exists, limit, self.add).run())
+
     # -- what is asked
+
+    async def begin(self, mv: ModuleVersion) -> None:
+        """See L{IIndex.begin}."""
+        if self._open and _fits(mv):
+            await self._keeper.begin(mv)
 
     async def add(self, mv: ModuleVersion) -> None:
         """See L{IIndex.add}: on return the line is in the journal."""
         if not self._open:
             raise IndexUnavailable("the index is closed")
         if not _fits(mv):
-            raise NotSupported(f"the index takes paths and versions of at most {LONGEST_NAME} characters")
+            raise NotSupported(f"the index takes paths and versions of at most {LONGEST_NAME} characters, of Unicode")
         await self._keeper.keep(self._line(mv))
 
     async def lines(self, since: datetime | None, limit: int) -> AsyncGenerator[Sequence[IndexLine], None]:
@@ -194,6 +211,7 @@ class JournaledIndex(Service):
             except Exception:
                 self.log.failure("writing to the index failed")
                 self._in_trouble = True
+            await self._keeper.look()  # nobody else does while no line comes
             await deferLater(self._reactor, pause * (0.5 + self._chance() / 2), lambda: None)
             pause = min(2 * pause, LONGEST_PAUSE)
 
@@ -203,7 +221,8 @@ class JournaledIndex(Service):
         while not self._keeper.writable:
             sleep: Deferred[None] = Deferred()
             self._sleep = sleep
-            late = self._reactor.callLater(ADOPT_EVERY, sleep.callback, None)
+            every = LOOK_EVERY if self._keeper.problem else ADOPT_EVERY
+            late = self._reactor.callLater(every, sleep.callback, None)
             try:
                 await sleep
             finally:
@@ -211,6 +230,7 @@ class JournaledIndex(Service):
                 if late.active():
                     late.cancel()
             if not self._keeper.writable:
+                await self._keeper.look()
                 with suppress(OSError):
                     await self._keeper.adopt()
 
@@ -235,4 +255,10 @@ class JournaledIndex(Service):
 
 
 def _fits(mv: ModuleVersion) -> bool:
-    return max(len(mv.path), len(mv.version)) <= LONGEST_NAME
+    if max(len(mv.path), len(mv.version)) > LONGEST_NAME:
+        return False
+    try:
+        str(mv).encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import datetime
+from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
-import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
 from athens_tx.errors import IndexUnavailable
+from athens_tx.index.gathering import Gathering
 from athens_tx.index.journal import Batch, Journal, JournalFull
 from athens_tx.interfaces import IndexLine
+from athens_tx.module.version import ModuleVersion
+
+NO_ANSWER = "the disk did not answer in time"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,12 +27,6 @@ T = TypeVar("T")
 DISK_LIMIT = 5.0
 #: Lines that wait in memory while the disk does not answer, or does not take them.
 MOST_IN_MEMORY = 10_000
-
-
-@attrs.frozen
-class _Arrival:
-    line: IndexLine
-    kept: Deferred[None]
 
 
 class Keeper:
@@ -44,15 +43,16 @@ class Keeper:
         self.lost = 0
         self._reactor = reactor
         self._journal = journal
-        self._arrived = arrived
-        self._arriving: list[_Arrival] = []
-        self._appending: Deferred[None] | None = None
-        self._memory: list[IndexLine] = []
+        self._arriving = Gathering(self._append, arrived)
+        self._beginning = Gathering(self._begin)
+        self._looking = Gathering(self._look)
+        #: Lines that the disk did not take, in their order.
+        self._memory: dict[IndexLine, None] = {}
 
     @property
     def waiting(self) -> int:
         """How many lines are not in the database yet."""
-        return self._journal.waiting + len(self._memory) + len(self._arriving)
+        return self._journal.waiting + len(self._memory) + len(self._arriving.items)
 
     @property
     def writable(self) -> bool:
@@ -62,7 +62,7 @@ class Keeper:
     @property
     def oldest(self) -> datetime | None:
         """Since when the oldest of them waits."""
-        times = [arrival.line.time for arrival in self._arriving[:1]] + [line.time for line in self._memory[:1]]
+        times = [line.time for line in self._arriving.items[:1]] + [line.time for line in islice(self._memory, 1)]
         if self._journal.oldest is not None:
             times.append(self._journal.oldest)
         return min(times, default=None)
@@ -76,14 +76,18 @@ class Keeper:
         await self.thread(self._journal.adopt)
 
     async def close(self) -> None:
-        """Close the journal, once what arrived is in it."""
-        if self._appending is not None:
-            await self._wait(self._appending, DISK_LIMIT)
-        left = len(self._memory) + len(self._arriving)
+        """Close the journal, once all that the disk takes is in it."""
+        if self._arriving.items:
+            await self._wait(self._arriving.done(), DISK_LIMIT)
+        if self._memory and not self._arriving.items:
+            await self.look()
+        left = len(self._memory) + len(self._arriving.items)
         if left:
             self._lose(left)
             self.log.error("{count} lines of the index are lost: {reason}", count=left, reason=self.problem)
-        await self.thread(self._journal.close)
+        await self._wait(self.thread(self._journal.close), DISK_LIMIT)
+
+    # -- lines
 
     async def keep(self, line: IndexLine) -> None:
         """
@@ -91,39 +95,81 @@ class Keeper:
 
         @raise IndexUnavailable: there is no room for it, it is lost.
         """
-        if len(self._arriving) + len(self._memory) >= MOST_IN_MEMORY:
+        if len(self._arriving.items) + len(self._memory) >= MOST_IN_MEMORY:
             self._lose(1)
-            raise self._full(self.problem or "the disk does not answer")
-        kept: Deferred[None] = Deferred()
-        self._arriving.append(_Arrival(line, kept))
-        if self._appending is None:
-            self._appending = Deferred.fromCoroutine(self._append())
-        if not await self._wait(kept, DISK_LIMIT):
-            self._trouble(f"the disk did not answer within {DISK_LIMIT:g} s")
+            raise self._full(self.problem or NO_ANSWER)
+        if not await self._wait(self._arriving.put(line), DISK_LIMIT):
+            self._trouble(NO_ANSWER)
 
-    async def _append(self) -> None:
-        while self._arriving:
-            taken = list(self._arriving)
-            failure: Exception | None = None
-            try:
-                await self.thread(self._journal.append, [arrival.line for arrival in taken])
-            except JournalFull as full:
-                self._lose(len(taken))
-                self._trouble(f"it is full, {full}")
-                failure = self._full("the journal is full")
-            except Exception as error:
-                if not isinstance(error, OSError):
-                    self.log.failure("writing to the index journal failed")
-                self._trouble(getattr(error, "strerror", None) or str(error))
-                self._memory += [arrival.line for arrival in taken]
-            else:
-                self._works()
-            del self._arriving[: len(taken)]
-            self._arrived()  # before those who wait, and may read at once
-            for arrival in taken:
-                if not arrival.kept.called:
-                    arrival.kept.callback(None) if failure is None else arrival.kept.errback(failure)
-        self._appending = None
+    async def _append(self, lines: Sequence[IndexLine]) -> None:
+        try:
+            if self._memory:
+                await self._remember()
+            await self.thread(self._journal.append, lines)
+        except JournalFull as full:
+            self._lose(len(lines))
+            self._trouble(f"it is full, {full}")
+            raise self._full("the journal is full") from full
+        except Exception as error:
+            self._failed(error)
+            self._memory |= dict.fromkeys(lines)
+        else:
+            self._works()
+
+    async def _remember(self) -> None:
+        """Write down what memory has, so that it outlives this process; the journal takes all of it, or raises."""
+        lines = list(self._memory)
+        with suppress(JournalFull):
+            await self.thread(self._journal.append, lines)
+            for line in lines:
+                self._memory.pop(line, None)
+
+    async def look(self) -> None:
+        """Find out whether the disk takes lines; if it does so again, give it those in memory."""
+        if not await self._wait(self._looking.put(None), DISK_LIMIT):
+            self._trouble(NO_ANSWER)
+
+    async def _look(self, _: Sequence[None]) -> None:
+        try:
+            await self.thread(self._journal.try_disk)
+            if self._memory:
+                await self._remember()
+        except JournalFull as full:
+            self._trouble(f"it is full, {full}")
+        except Exception as error:
+            self._failed(error)
+        else:
+            self._works()
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, OSError):
+            self.log.failure("writing to the index journal failed")
+        self._trouble(getattr(error, "strerror", None) or str(error))
+
+    # -- saves that have begun
+
+    async def begin(self, mv: ModuleVersion) -> None:
+        """Note that a save is about to begin; where that can't be done, it goes on without."""
+        if len(self._beginning.items) < MOST_IN_MEMORY:
+            await self._wait(self._beginning.put(mv), DISK_LIMIT)
+
+    async def _begin(self, versions: Sequence[ModuleVersion]) -> None:
+        now = self._reactor.seconds()
+        try:
+            await self.thread(self._journal.begin, dict.fromkeys(versions, now))
+        except OSError as error:
+            text = "the index journal can't note that saves begin: {reason}"
+            self.log.debug(text, reason=error.strerror or str(error))
+
+    async def begun(self, before: float) -> Sequence[tuple[ModuleVersion, float]]:
+        """See L{Journal.begun}, by the reactor's clock."""
+        return await self.thread(self._journal.begun, before)
+
+    async def settle(self, mv: ModuleVersion, before: float) -> None:
+        """See L{Journal.settle}."""
+        await self.thread(self._journal.settle, [mv], before)
+
+    # -- the rest
 
     def _full(self, reason: str) -> IndexUnavailable:
         return IndexUnavailable(
@@ -140,6 +186,8 @@ class Keeper:
         self.problem = problem
 
     def _works(self) -> None:
+        if self._memory:
+            return
         if self.problem:
             self.log.info("the index journal takes lines again")
         self.problem = ""
@@ -147,10 +195,11 @@ class Keeper:
     async def read(self, limit: int) -> tuple[Sequence[IndexLine], Callable[[], Deferred[None]]]:
         """@return: the lines that are to be written next, and what forgets them when they are."""
         if self._memory:
-            lines = self._memory[:limit]
+            lines = list(islice(self._memory, limit))
 
             async def forget() -> None:
-                del self._memory[: len(lines)]
+                for line in lines:
+                    self._memory.pop(line, None)
 
             return lines, lambda: Deferred.fromCoroutine(forget())
         batch: Batch = await self.thread(self._journal.read, limit)
@@ -165,11 +214,9 @@ class Keeper:
         """@return: whether it fired in time; nobody else is disturbed if it did not."""
         waiter: Deferred[bool] = Deferred()
 
-        def fired(result: Any) -> Any:
+        def fired(result: Any) -> None:  # a failure that comes too late has been noted where it was made
             if not waiter.called:
                 waiter.callback(result if hasattr(result, "raiseException") else True)
-                return None
-            return result
 
         waited.addBoth(fired)
 

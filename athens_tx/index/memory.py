@@ -25,6 +25,9 @@ _TICK = timedelta(microseconds=1)
 class NoIndex(Service):
     """C{IndexType = "none"}: every version is taken, none is remembered."""
 
+    async def begin(self, mv: ModuleVersion) -> None:
+        """Nothing outlives the process."""
+
     async def add(self, mv: ModuleVersion) -> None:
         """Forget C{mv} at once."""
 
@@ -54,6 +57,9 @@ class MemoryIndex(Service):
         self._dropped = 0
         self._known: set[ModuleVersion] = set()
         self._lines: list[IndexLine] = []
+
+    async def begin(self, mv: ModuleVersion) -> None:
+        """Nothing outlives the process."""
 
     async def add(self, mv: ModuleVersion) -> None:
         """Append C{mv} unless it is there; the times always go on, even if the clock does not."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import datetime
 
 import attrs
@@ -22,6 +22,12 @@ class IndexLine:
 
 class IIndex(Interface):
     """When each version was stored. An C{IService} as well."""
+
+    async def begin(mv: ModuleVersion) -> None:
+        """
+        Note that C{mv} is about to be stored: should this process end before it says so by L{add}, the line is not
+        forgotten. Waits for no other machine, and never fails.
+        """
 
     async def add(mv: ModuleVersion) -> None:
         """
@@ -49,6 +55,14 @@ class ILagging(Interface):
     """What an index offers besides L{IIndex}, if lines are on their way to it for a while."""
 
     lost: int = Attribute("how many lines found no room on their way")
+
+    def watch(exists: Callable[[ModuleVersion], Awaitable[bool]], limit: float) -> None:
+        """
+        From now on see to it that what L{IIndex.begin} said and L{IIndex.add} did not has its line, if it is stored.
+
+        @param exists: asks the storage; may raise L{StorageUnavailable}.
+        @param limit: seconds that saving one version may take.
+        """
 
     def lag_lines() -> int:
         """@return: how many lines are on their way."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -73,6 +73,18 @@ class FakeJournal:
 
     def adopt(self) -> None:
         self.adopted += 1
+
+    def try_disk(self) -> None:
+        if self.hold is not None:
+            self.hold.wait(20)
+        if self.failure is not None:
+            raise self.failure
+
+    def begin(self, versions: Mapping[MV, float]) -> None:
+        if self.hold is not None:
+            self.hold.wait(20)
+        if self.failure is not None:
+            raise self.failure
 
     def append(self, lines: Sequence[IndexLine]) -> None:
         if self.hold is not None:
