@@ -108,13 +108,13 @@ class Fleet:
         """Start all of it."""
         store = await self._service.store.open()
         shared = {**self._service.environ, **store.settings(), "ATHENS_GOGET_WORKERS": str(self._size.workers)}
+        shared |= leases.ENVIRONMENT
         for number in range(DAEMONS):
             member = Member(self._reactor, self._folder / f"daemon{number}")
             member.upstream = Upstream(self._reactor, self._tree)
             member.upstream.troubles[".zip"] = Trouble(delay=self._size.pause)
             member.env = through(member.upstream, **shared, ATHENS_LOG_LEVEL="info")
             if self._size.lease:
-                member.env |= leases.ENVIRONMENT
                 member.command = leases.COMMAND
             self.members.append(member)
         await gatherResults([Deferred.fromCoroutine(member.start()) for member in self.members])
