@@ -255,6 +255,27 @@ def test_a_save_that_hangs_is_given_up(logged: list[dict[str, Any]]) -> None:
     assert world.fetcher.discarded == 1
 
 
+class NotingIndex(MemoryIndex):
+    def __init__(self, storage: Any) -> None:
+        super().__init__()
+        self.storage, self.noted = storage, []
+
+    async def begin(self, mv: ModuleVersion) -> None:
+        self.noted.append(("begin", mv, await self.storage.exists(mv)))
+
+    async def add(self, mv: ModuleVersion) -> None:
+        self.noted.append(("add", mv, await self.storage.exists(mv)))
+
+
+def test_the_index_knows_of_a_save_before_it_begins(world: World) -> None:
+    """Or a process that is killed in between would leave a version without its line."""
+    index = world.stash._index = NotingIndex(world.storage)
+    whole = world.whole()
+    world.fetcher.succeed()
+    check.successResultOf(whole)
+    assert index.noted == [("begin", MV, False), ("add", MV, True)]
+
+
 class BrokenIndex(MemoryIndex):
     async def add(self, mv: ModuleVersion) -> None:
         raise StorageUnavailable("the index is down")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +16,11 @@ from typing import Any
 import pytest
 
 from athens_tx.index import journal as module
+from athens_tx.index import journal_lines
 from athens_tx.index.journal import Journal, JournalFull, journal_folder
+from athens_tx.index.journal_lines import create, written
 from athens_tx.interfaces import IndexLine
+from athens_tx.module.version import ModuleVersion as MV
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -191,6 +196,122 @@ def test_a_full_disk_leaves_what_was_there(tmp_path: Path) -> None:
         signal.signal(signal.SIGXFSZ, before)
     journal.append([line(20)])
     assert drain(journal) == [line(1), line(20)]
+
+
+def test_a_disk_that_takes_a_little_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SLACK", 2000)
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda file, data, place: write(file, data[:100], place))
+    journal = opened(tmp_path)
+    journal.append([line(number) for number in range(100)])
+    assert drain(journal) == [line(number) for number in range(100)]
+
+
+def test_a_file_that_can_not_be_made_shorter_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_SLACK", 500)
+    journal = opened(tmp_path)
+    journal.append([line(number) for number in range(100)])
+    before = os.listdir("/proc/self/fd")
+
+    def full(file: int, data: bytes, place: int) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    tries = []
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        patch.setattr(journal_lines, "copy", lambda *args: tries.append(full(-1, b"", 0)))
+        patch.setattr(module, "create", lambda *args: tries.append(1) or create(*args))
+        for number in range(50):
+            batch = journal.read(1)
+            assert batch.lines == [line(number)]
+            journal.advance(batch)
+        assert journal.oldest == line(50).time
+    assert 1 <= len(tries) < 10  # some time later, and not at each batch
+    assert os.listdir("/proc/self/fd") == before
+    assert not list(tmp_path.rglob("rest"))
+    assert drain(journal) == [line(number) for number in range(50, 100)]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        b'["a","v1.0.0","0001-01-01T00:00:00+14:00"]\n',
+        b'["a","v1.0.0","9999-12-31T23:59:59-14:00"]\n',
+        b'["a\\ud800","v1.0.0","2026-01-01T00:00:00+00:00"]\n',
+        b"[" * 100_000 + b"\n",
+        b"[" * 300_000 + b"\n",
+        b"\0" * 200_000,
+        b"\0" * 300_000 + b"\n",
+        b"half a line \r another \x85\n",
+        b"\xff\xfe\n",
+    ],
+    ids=range(9),
+)
+def test_damage_costs_nothing_but_itself(tmp_path: Path, damage: bytes, logged: list[dict[str, Any]]) -> None:
+    journal = opened(tmp_path)
+    journal.append([line(1)])
+    journal.close()
+    [path] = tmp_path.rglob("lines")
+    path.write_bytes(path.read_bytes() + damage + written(line(2)) + written(line(3)))
+    again = opened(tmp_path)
+    assert drain(again) == [line(1), line(2), line(3)]
+    again.close()
+    assert files(tmp_path) == []
+
+    other, dead = opened(tmp_path), opened(tmp_path)
+    dead.append([line(4)])
+    dead.close()
+    [path] = [path for path in tmp_path.rglob("lines") if path.stat().st_size]
+    path.write_bytes(path.read_bytes() + damage + written(line(5)))
+    other.adopt()
+    assert drain(other) == [line(4), line(5)]
+
+
+def test_a_file_that_somebody_cut_is_no_endless_work(tmp_path: Path, logged: list[dict[str, Any]]) -> None:
+    journal = opened(tmp_path)
+    journal.append([line(1), line(2)])
+    [path] = tmp_path.rglob("lines")
+    os.truncate(path, 0)
+    assert drain(journal) == []
+    journal.append([line(3)])
+    assert drain(journal) == [line(3)]
+
+
+@pytest.mark.parametrize("removed", ["folder", "lines", "intents", "lock"])
+def test_a_journal_that_is_removed_is_written_anew(tmp_path: Path, removed: str, logged: list[dict[str, Any]]) -> None:
+    journal = opened(tmp_path / "journal")
+    journal.append([line(1), line(2)])
+    journal.advance(journal.read(1))
+    journal.begin({MV("example.com/begun", "v1.0.0"): 5.0})
+    if removed == "folder":
+        shutil.rmtree(tmp_path / "journal")
+    else:
+        [path] = tmp_path.rglob(removed)
+        path.unlink()
+    journal.try_disk()
+    journal.append([line(3)])
+    assert journal.begun(5.0) == [(MV("example.com/begun", "v1.0.0"), 5.0)]
+    alone = opened(tmp_path / "journal")  # who finds the rest of the old one, perhaps
+    journal.close()
+    alone.adopt()
+    assert {MV("example.com/begun", "v1.0.0")} == {mv for mv, _ in alone.begun(0.0)}
+    found = drain(alone)
+    assert found[-2:] == [line(2), line(3)]
+    assert set(found) == {line(1), line(2), line(3)}
+
+
+def test_a_disk_is_tried_without_a_line(tmp_path: Path) -> None:
+    journal = opened(tmp_path, most=5000)
+    journal.append([line(1)])
+    journal.try_disk()
+    assert drain(journal) == [line(1)]
+    journal.append([line(number) for number in range(30)])
+    with pytest.raises(JournalFull):
+        journal.try_disk()
+    journal.close()
+    with pytest.raises(OSError):
+        journal.try_disk()
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_somebody_elses_folder_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -209,6 +210,86 @@ async def test_what_only_memory_has_is_told_when_it_is_lost(world: World, logged
     assert "{count} lines of the index are lost: {reason}" in errors(logged)
     with pytest.raises(IndexUnavailable, match="closed"):
         await world.add(2)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_memory_has_goes_to_the_disk_with_the_next_line(world: World, logged: list[dict[str, Any]]) -> None:
+    world.table.away = True
+    world.journal.failure = OSError(errno.ENOSPC, "No space left on device")
+    await world.add(1, 2)
+    world.journal.failure = None
+    await world.add(3)
+    assert [line.version for line in world.journal.lines] == ["v1", "v2", "v3"]
+    await world.index.check()
+    assert world.index.lag_lines() == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_memory_has_goes_to_the_disk_without_another_line(
+    world: World, logged: list[dict[str, Any]]
+) -> None:
+    world.table.away = True
+    world.journal.failure = OSError(errno.ENOSPC, "No space left on device")
+    await world.add(1, 2)
+    world.journal.failure = None
+    await until(lambda: len(world.journal.lines) == 2)
+    await until(lambda: not world.index._keeper.problem)
+    await world.index.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_memory_has_goes_to_the_disk_at_the_end(world: World, logged: list[dict[str, Any]]) -> None:
+    world.table.away = True
+    world.journal.failure = OSError(errno.ENOSPC, "No space left on device")
+    await world.add(1, 2)
+    world.journal.failure = None
+    stopped = world.index.stopService()
+    await stopped
+    assert [line.version for line in world.journal.lines] == ["v1", "v2"]
+    assert world.index.lost == 0
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_disk_that_recovers_is_noticed_without_a_line(
+    world: World, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is not ready gets no requests, and so no lines."""
+    monkeypatch.setattr(journaled, "LOOK_EVERY", 0.05)
+    world.journal.failure = OSError(errno.EIO, "Input/output error")
+    await world.add(1)
+    await until(lambda: world.table.written == ["v1"])
+    with pytest.raises(IndexUnavailable):
+        await world.index.check()
+    world.journal.failure = None
+    await until(lambda: not world.index._keeper.problem)
+    await world.index.check()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_full_journal_that_fails_late_is_no_unhandled_error(
+    world: World, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "DISK_LIMIT", 0.05)
+    world.journal.hold = threading.Event()
+    world.journal.failure = JournalFull("77 lines wait")
+    await world.add(1)
+    world.journal.hold.set()
+    await until(lambda: world.index.lost == 1)
+    gc.collect()
+    assert [event for event in logged if event["log_level"].name == "critical"] == []
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_save_begins_although_the_disk_is_in_trouble(
+    world: World, monkeypatch: pytest.MonkeyPatch, logged: list[dict[str, Any]]
+) -> None:
+    world.journal.failure = OSError(errno.ENOSPC, "No space left on device")
+    await world.index.begin(MV("example.com/a", "v1"))
+    monkeypatch.setattr(keeper, "DISK_LIMIT", 0.05)
+    world.journal.hold = threading.Event()
+    await world.index.begin(MV("example.com/a", "v2"))
+    world.journal.hold.set()
+    assert errors(logged) == []
 
 
 @pytest_twisted.ensureDeferred
