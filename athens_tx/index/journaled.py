@@ -148,8 +148,12 @@ class JournaledIndex(Service):
         refused = [mv for mv in versions if not _fits(mv)]
         there = await self._table.known(fitting)
         missing = [self._line(mv) for mv in fitting if mv not in there]
-        odd = [ModuleVersion(line.path, line.version) for line in await self._table.write(missing)]
-        return Filled(len(missing) - len(odd), len(fitting) - len(missing), [*refused, *odd])
+        await self._table.write(missing)
+        # What is not there now was refused, or is the same as another one for a table that knows no case.
+        given = [ModuleVersion(line.path, line.version) for line in missing]
+        added = await self._table.known(given)
+        odd = [mv for mv in given if mv not in added]
+        return Filled(len(given) - len(odd), len(fitting) - len(missing), [*refused, *odd])
 
     @property
     def lost(self) -> int:

@@ -71,6 +71,10 @@ _REFUSED = frozenset(
     (ER.DATA_TOO_LONG, ER.TRUNCATED_WRONG_VALUE, ER.TRUNCATED_WRONG_VALUE_FOR_FIELD, ER.WARN_DATA_TRUNCATED)
 )
 _LOST = frozenset((CR.CR_SERVER_GONE_ERROR, CR.CR_SERVER_LOST, 0, ER.SERVER_SHUTDOWN, 1927, 4031))
+#: What may be over soon, at start: nobody listens, hangs up, or has room for us.
+_AWAY = frozenset((CR.CR_CONN_HOST_ERROR, CR.CR_CONNECTION_ERROR, ER.CON_COUNT_ERROR, *_LOST))
+#: Adds nothing, and is refused to who may add nothing.
+_MAY_WRITE = "INSERT INTO indexes (path, version, timestamp) SELECT path, version, timestamp FROM indexes WHERE 1 = 0"
 _BY_CODE: Mapping[int, str] = {
     ER.ACCESS_DENIED_ERROR: "User, Password: the server does not accept them",
     1698: "User, Password: the server does not accept them",
@@ -78,6 +82,9 @@ _BY_CODE: Mapping[int, str] = {
     ER.DBACCESS_DENIED_ERROR: "User, Database: the user may not use the database",
     ER.BAD_DB_ERROR: "Database: there is no such database; it has to be made",
     ER.TABLEACCESS_DENIED_ERROR: "User: may not make or use the table indexes",
+    ER.OPTION_PREVENTS_STATEMENT: "Host: the server takes no changes: {}",
+    CR.CR_SERVER_GONE_ERROR: "Host, Port: the server ended the connection; is it MySQL or MariaDB?",
+    CR.CR_SERVER_LOST: "Host, Port: the server ended the connection; is it MySQL or MariaDB?",
     CR.CR_SSL_CONNECTION_ERROR: "Params tls: the server speaks no TLS",
     ER.UNKNOWN_SYSTEM_VARIABLE: "Params: {}",
     ER.WRONG_VALUE_FOR_VAR: "Params: {}",
@@ -149,6 +156,13 @@ class MySqlDialect:
         """See L{IDialect.refused}."""
         return isinstance(error, pymysql.DataError) or _code(error) in _REFUSED
 
+    def away(self, error: BaseException) -> bool:
+        """See L{IDialect.away}."""
+        cause = getattr(error, "original_exception", error)
+        if isinstance(cause, ssl.SSLError):
+            return False
+        return isinstance(error, pymysql.OperationalError) and _code(error) in _AWAY
+
     def prepare(self, connection: Any) -> Sequence[str]:
         """See L{IDialect.prepare}."""
         with connection.cursor() as cursor:
@@ -156,7 +170,7 @@ class MySqlDialect:
             columns = dict(cursor.fetchall())
             if not columns:
                 cursor.execute(_CREATE)
-                return ()
+            cursor.execute(_MAY_WRITE)
         blind = [name for name in ("path", "version") if str(columns.get(name) or "").endswith("_ci")]
         if not blind:
             return ()
@@ -227,13 +241,14 @@ def _tls(mode: str) -> dict[str, Any]:
         return {"ssl": context}
     if mode in _TRUE:
         return {"ssl": ssl.create_default_context()}
-    if "/" not in mode:
+    if "/" not in mode:  # it is not repeated: nobody knows what it was meant for
         wanted = "true, false, skip-verify, preferred, or the path of a PEM file with the authorities to trust"
-        raise ConfigError([f"{TABLE}.Params tls: {mode}: {wanted} is wanted"])
+        raise ConfigError([f"{TABLE}.Params tls: {wanted} is wanted"])
     try:
         return {"ssl": ssl.create_default_context(cafile=mode)}
     except OSError as error:
-        raise ConfigError([f"{TABLE}.Params tls: {mode}: {error.strerror or 'no certificates in PEM'}"]) from error
+        reason = error.strerror or "no certificates in PEM"
+        raise ConfigError([f"{TABLE}.Params tls: the file can't be read: {reason}"]) from error
 
 
 def _variables(params: Mapping[str, str]) -> list[str]:

@@ -12,13 +12,13 @@ from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from twisted.enterprise import adbapi
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredSemaphore
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
-#: One to write, the others to read.
+#: Connections at most, each with a thread. One of them is never in the hands of who reads, so that writing goes on.
 THREADS = 4
 #: Seconds that the end waits for calls that were cut.
 END_LIMIT = 5.0
@@ -108,6 +108,9 @@ class _Call:
                     raise
             # It may have been lost since the last call, hours ago; all that is asked may be asked again.
             link.reconnect()
+            with self._lock:
+                if self._given_up:  # while it connected, where nothing could be cut
+                    raise Late
             return self._work(link)
         finally:
             with self._lock:
@@ -133,6 +136,26 @@ class Connections:
         self._driver = driver
         self._pool = _Pool(reactor, driver)
         self._calls: set[_Call] = set()
+        self._readers = DeferredSemaphore(max(1, THREADS - 1))
+
+    async def read(self, work: Callable[[Any], T], limit: float) -> T:
+        """As L{run}, for those who must leave a connection to who writes; their turn counts for the limit."""
+        end = self._reactor.seconds() + limit
+        turn = self._readers.acquire()
+        late = self._reactor.callLater(limit, turn.cancel)
+        try:
+            await turn
+        except CancelledError:
+            if late.active():
+                raise
+            raise Late(f"no answer within {limit:g} s") from None
+        finally:
+            if late.active():
+                late.cancel()
+        try:
+            return await self.run(work, max(0.1, end - self._reactor.seconds()))
+        finally:
+            self._readers.release()
 
     def run(self, work: Callable[[Any], T], limit: float) -> Deferred[T]:
         """

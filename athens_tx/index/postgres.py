@@ -33,7 +33,11 @@ _CREATE: Mapping[str, str] = {
 }
 #: Two that make the same at the same time: IF NOT EXISTS does not see the other one's.
 _RACES = (errors.UniqueViolation, errors.DuplicateTable, errors.DuplicateObject)
-_TRIES = 3
+#: Each of the things that are made may be made by somebody else at the same time, once.
+_TRIES = 2 * len(_CREATE)
+#: Adds nothing, and is refused to who may add nothing; the sequence has rights of its own.
+_MAY_WRITE = "INSERT INTO indexes (path, version, timestamp) SELECT path, version, timestamp FROM indexes WHERE false"
+_MAY_COUNT = "SELECT has_sequence_privilege(pg_get_serial_sequence('indexes', 'id'), 'USAGE, UPDATE')"
 
 #: libpq gives no code for what went wrong with a connection, only words.
 _BY_WORDS: Sequence[tuple[str, str]] = (
@@ -42,12 +46,20 @@ _BY_WORDS: Sequence[tuple[str, str]] = (
     ("pg_hba.conf", "User, Database, Params sslmode: the pg_hba.conf of the server does not let them in like this"),
     (r"role \".*\" does not exist", "User: the server does not know the user"),
     (r"database \".*\" does not exist", "Database: there is no such database; it has to be made"),
-    ("permission denied", "User: may not use the database, or make the table indexes"),
+    ("permission denied", "User: may not use the database, or make, read or add to the table indexes"),
     ("certificate|SSL|sslmode|sslrootcert", "Params sslmode, sslrootcert: {}"),
     ("could not translate host name|failed to resolve", "Host: the name can't be resolved"),
     ("too many clients|too many connections", "Host: the server has too many connections"),
+    ("read-only transaction", "Host: the server takes no changes: {}"),
+    ("is starting up|is shutting down|server closed the connection", "Host, Port: {}"),
     ("[Cc]onnection refused|timeout expired|No route|unreachable|No such file|timed out", "Host, Port: {}"),
     ("unrecognized configuration parameter|invalid .*value|invalid connection option", "Params: {}"),
+)
+#: What may be over soon, at start.
+_AWAY = re.compile(
+    "[Cc]onnection refused|Connection reset|No route|unreachable|No such file|is starting up|is shutting down"
+    "|server closed the connection|too many clients|too many connections|could not translate host name"
+    "|failed to resolve"
 )
 
 
@@ -93,6 +105,10 @@ class PostgresDialect:
         """See L{IDialect.refused}."""
         return isinstance(error, psycopg.DataError | psycopg.IntegrityError)
 
+    def away(self, error: BaseException) -> bool:
+        """See L{IDialect.away}."""
+        return isinstance(error, psycopg.OperationalError) and _AWAY.search(str(error)) is not None
+
     def prepare(self, connection: Any) -> Sequence[str]:
         """See L{IDialect.prepare}."""
         for last in range(1 - _TRIES, 1):
@@ -106,11 +122,16 @@ class PostgresDialect:
                     raise
             else:
                 break
+        connection.execute(_MAY_WRITE)
+        if connection.execute(_MAY_COUNT).fetchone()[0] is False:
+            raise errors.InsufficientPrivilege("permission denied for the sequence of the table indexes")
         return ()
 
     def describe(self, error: BaseException) -> str:
         """See L{IDialect.describe}."""
         state = error.sqlstate if isinstance(error, psycopg.Error) else None
+        if state is None and isinstance(error, psycopg.DataError):
+            return "a text that the database can't hold"
         return f"error {state} of the database" if state else "the connection was lost or can't be made"
 
     def problem(self, error: BaseException) -> str:

@@ -263,6 +263,29 @@ async def test_a_line_that_the_database_refuses_keeps_no_other_from_it(make: Any
 
 @on_sql
 @pytest_twisted.ensureDeferred
+async def test_a_line_with_half_a_character_fails_itself_only(make: Any) -> None:
+    index = await make()
+    bad = MV("example.com/\ud800", "v1.0.0")
+    with pytest.raises(NotSupported):
+        await index.add(bad)
+    assert list((await index.fill([bad, MV("example.com/a", "v1.0.0")])).refused) == [bad]
+    assert await versions(index) == ["v1.0.0"]
+
+
+@pytest.mark.parametrize("backend", ["mysql"], indirect=True)
+@pytest_twisted.ensureDeferred
+async def test_filling_says_what_a_table_without_case_does_not_take(make: Any, backend: Any) -> None:
+    for statement in backend.athens:
+        backend.database.execute(statement)
+    index = await make()
+    given = [MV("github.com/Azure/x", "v1.0.0"), MV("github.com/azure/x", "v1.0.0"), MV("github.com/b/x", "v1.0.0")]
+    for added, there in ((2, 0), (0, 2)):
+        filled = await index.fill(given)
+        assert (filled.added, filled.there, list(filled.refused)) == (added, there, given[1:2])
+
+
+@on_sql
+@pytest_twisted.ensureDeferred
 async def test_lines_outlive_the_process(make: Any, backend: Any) -> None:
     index = await make(Times())
     await fill(index, 3)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pymysql
 import pytest
 import pytest_twisted
 import trustme
@@ -15,16 +16,26 @@ from twisted.internet import reactor as _reactor
 from athens_tx.config.backends import MySQL
 from athens_tx.config.backends import Postgres as PostgresTable
 from athens_tx.errors import ConfigError
+from athens_tx.index import sql
 from athens_tx.index.mysql import MySqlDialect
 from athens_tx.index.postgres import PostgresDialect
 from athens_tx.module.version import ModuleVersion as MV
 from tests.contract.index_backends import BACKENDS
+from tests.support import servers
 from tests.support.daemon import free_port
 from tests.support.faults import FaultProxy
 from tests.support.servers_sql import PASSWORD, USER
 
 reactor: Any = _reactor
 Make = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A database that is away is waited for less long."""
+    monkeypatch.setattr(sql, "START_LIMIT", 3.0)
+    monkeypatch.setattr(sql, "START_PAUSE", 0.1)
+
 
 only_mysql = pytest.mark.parametrize("backend", ["mysql"], indirect=True)
 only_postgres = pytest.mark.parametrize("backend", ["postgres"], indirect=True)
@@ -80,6 +91,63 @@ async def test_nobody_listens(indexes: Make, backend: Any) -> None:
     said = await refusal(indexes(port=free_port()))
     assert said.startswith(f"{table(backend)}.Host, Port: ")
     assert "refused" in said
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_is_away_for_a_moment_is_waited_for(
+    indexes: Make, backend: Any, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sql, "START_LIMIT", 10.0)
+    proxy.refuse()
+    reactor.callLater(1.0, proxy.accept)
+    before = reactor.seconds()
+    await works(indexes())
+    assert 1.0 <= reactor.seconds() - before < 5
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_refusal_ends_the_start_at_once(indexes: Make, backend: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sql, "START_LIMIT", 10.0)
+    before = reactor.seconds()
+    for settings in ({"password": "wrong"}, {"database": "absent"}):
+        await refusal(indexes(**settings))
+    assert reactor.seconds() - before < 3
+
+
+@only_mysql
+@pytest_twisted.ensureDeferred
+async def test_mysql_settings_that_name_a_postgres(indexes: Make, backend: Any) -> None:
+    assert (await refusal(indexes(port=servers.postgres().port))).startswith("Index.MySQL.Host, Port: ")
+    lost = pymysql.OperationalError(2013, "Lost connection to MySQL server during query")
+    assert "is it MySQL" in backend.dialect().problem(lost)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_user_who_may_only_read(indexes: Make, backend: Any) -> None:
+    index = backend.index()
+    index.startService()
+    await index.ready
+    await index.stopService()
+    name = f"guest_{os.urandom(3).hex()}"
+    if backend.server.name == "mariadb":
+        backend.database.execute(f"CREATE USER {name}@'%' IDENTIFIED BY 'x'")
+        backend.database.execute(f"GRANT SELECT ON {backend.database.name}.* TO {name}@'%'")
+    else:
+        backend.database.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'x'")
+        backend.database.execute(f"GRANT SELECT ON indexes TO {name}")
+    assert (await refusal(indexes(user=name, password="x"))).startswith(f"{table(backend)}.User: may not ")
+    if backend.server.name == "postgres":
+        backend.database.execute(f"GRANT INSERT ON indexes TO {name}")
+        assert (await refusal(indexes(user=name, password="x"))).startswith(f"{table(backend)}.User: may not ")
+
+
+@only_postgres
+@pytest_twisted.ensureDeferred
+async def test_postgres_that_takes_no_changes(indexes: Make, backend: Any) -> None:
+    backend.database.execute(f"ALTER DATABASE {backend.database.name} SET default_transaction_read_only = on")
+    said = await refusal(indexes())
+    assert said.startswith("Index.Postgres.")
+    assert "read-only" in said
 
 
 @pytest_twisted.ensureDeferred
@@ -200,8 +268,8 @@ async def test_mysql_certificate_is_for_a_name(indexes: Make, backend: Any) -> N
     [
         ({"protocol": "pipe"}, "Protocol: pipe: tcp or unix"),
         ({"protocol": "unix"}, "Host: with Protocol unix the path"),
-        ({"params": {"tls": "custom"}}, "Params tls: custom: true, false"),
-        ({"params": {"tls": "/nowhere.pem"}}, "Params tls: /nowhere.pem: No such file"),
+        ({"params": {"tls": "custom"}}, "Params tls: true, false"),
+        ({"params": {"tls": "/nowhere.pem"}}, "Params tls: the file can't be read: No such file"),
         ({"params": {"timeout": "soon"}}, "Params timeout: soon: a duration is wanted"),
         ({"params": {"timeout": "-1s"}}, "Params timeout: -1s is below 0"),
         ({"params": {"charset": "nonsense"}}, "Params charset: nonsense"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred, DeferredList
 
 from athens_tx.errors import IndexUnavailable
 from athens_tx.index import journaled, pool, sql
@@ -217,6 +218,90 @@ async def test_a_page_that_fails_in_the_middle_is_an_error(
     proxy.cut()
     with pytest.raises(IndexUnavailable):
         await anext(pages)
+
+
+@pytest_twisted.ensureDeferred
+async def test_those_who_read_leave_a_connection_to_who_writes(
+    indexes: Make, backend: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = await started(indexes())
+    table, holding, free = index._table, threading.Semaphore(0), threading.Event()
+
+    def slow(connection: Any) -> None:
+        holding.release()
+        free.wait(10)
+
+    readers = [Deferred.fromCoroutine(table._connections.read(slow, 10.0)) for _ in range(10)]
+    await until(lambda: holding.acquire(blocking=False))
+    try:
+        await add(index, 1)
+        await until(lambda: not index.lag_lines(), 3)
+        table._dialect.limit = 0.2
+        before = reactor.seconds()
+        with pytest.raises(IndexUnavailable, match=r"did not answer within 0\.2 s"):
+            await read(index)
+        assert reactor.seconds() - before < 2
+        left = Deferred.fromCoroutine(read(index))
+        left.cancel()
+        with pytest.raises(CancelledError):
+            await left
+    finally:
+        free.set()
+    await DeferredList(readers)
+    table._dialect.limit = 10.0
+    assert await versions(index) == ["v1.1.0"]
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_call_that_is_given_up_while_it_connects_again_does_nothing(
+    indexes: Make, backend: Any, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "THREADS", 1)
+    index = indexes()
+    await started(index)
+    connections, done = index._table._connections, []
+    connect, connecting, free = connections._driver.connect, threading.Event(), threading.Event()
+
+    def slowly() -> Any:
+        connecting.set()
+        free.wait(10)
+        return connect()
+
+    def work(link: Any) -> None:
+        cursor = link.cursor()
+        cursor.execute("SELECT 1")
+        done.append(cursor.fetchall())
+
+    await connections.run(work, 5.0)
+    proxy.cut()
+    await until(lambda: not proxy.open)
+    monkeypatch.setattr(connections._driver, "connect", slowly)
+    running = connections.run(work, 0.5)
+    await until(connecting.is_set)
+    with pytest.raises(pool.Late):
+        await running
+    monkeypatch.setattr(connections._driver, "connect", connect)
+    free.set()
+    await until(lambda: not connections._calls)
+    assert len(done) == 1
+
+
+@pytest_twisted.ensureDeferred
+async def test_lines_that_are_there_cost_two_questions_and_no_connection(
+    indexes: Make, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "THREADS", 1)
+    index = await started(indexes())
+    lines = [IndexLine("example.com/a", f"v1.{number}.0", index._now()) for number in range(1000)]
+    await index._table.write(lines[::2])
+    connections = proxy.connections
+    statements = []
+    run = index._table._connections.run
+    index._table._connections.run = lambda *args: statements.append(1) or run(*args)
+    assert await index._table.write([*lines, *lines]) == []
+    assert len(statements) <= 6
+    assert proxy.connections == connections
+    assert len(await read(index)) == 1000
 
 
 @pytest.mark.parametrize("name", ["postgres", "mariadb"])
