@@ -18,6 +18,7 @@ from athens_tx.config import Config
 from athens_tx.errors import ConfigError, Problems
 from athens_tx.fetch.assemble import Authorize, Fetching, FetchSettings, make_fetching
 from athens_tx.fetch.environment import UpstreamRules
+from athens_tx.fetch.pool import Pool
 from athens_tx.http_client import HttpClient
 from athens_tx.interfaces import (
     FetchedVersion,
@@ -40,7 +41,7 @@ from athens_tx.policy.filter import Filter
 from athens_tx.policy.gate import Gate, ReloadableModes, load_filter
 from athens_tx.policy.validator import ValidatorHook
 from athens_tx.protocol import Protocol
-from athens_tx.singleflight.locked import LockedSingleFlight
+from athens_tx.singleflight.assemble import across_processes
 from athens_tx.stash import Stash
 from athens_tx.storage.body import FileZip
 from athens_tx.sumdb.cache import Store
@@ -91,6 +92,7 @@ class Assembly:
         self._watches: list[ReactorWatch] = []
         self._reloads: list[Callable[[], Awaitable[object]]] = []
         self.fetching: Fetching | None = None
+        self._turns: Pool | None = None
         self._sumdb_store = Store(reactor, Path(config.sum_db_cache_dir) if config.sum_db_cache_dir else None)
         self._sources: dict[Database, Source] = {}
 
@@ -136,19 +138,7 @@ class Assembly:
         """@return: the single flight over a lock service; what is one already, as it is."""
         if not ILocks.providedBy(made):
             return made
-        metrics, kind = self.metrics, self.config.single_flight_type
-        if metrics is None:
-            return LockedSingleFlight(self.reactor, made, exists=self._exists, limit=self.config.stash_timeout)
-        flight = LockedSingleFlight(
-            self.reactor,
-            made,
-            exists=self._exists,
-            limit=self.config.stash_timeout,
-            waited=partial(metrics.lock_wait, kind),
-            lost=partial(metrics.lock_lost, kind),
-        )
-        metrics.gauge("athens_locks_held", "Locks of versions that are held.", lambda: flight.held)
-        metrics.gauge("athens_locks_waiting", "Locks of versions that are waited for.", lambda: flight.waiting)
+        flight, self._turns = across_processes(self.reactor, made, self.config, self._exists, self.metrics)
         return flight
 
     async def _exists(self, mv: ModuleVersion) -> bool:
@@ -325,7 +315,10 @@ class Assembly:
             return
         for name, pool in (("fetches", self.fetching.fetches), ("listings", self.fetching.listings)):
             self.metrics.gauge(f"athens_{name}_in_flight", f"Running {name}.", partial(getattr, pool, "in_flight"))
-            self.metrics.gauge(f"athens_{name}_queued", f"Waiting {name}.", partial(getattr, pool, "queued"))
+        fetches, listings, turns = self.fetching.fetches, self.fetching.listings, self._turns
+        queued = (lambda: fetches.queued) if turns is None else lambda: fetches.queued + turns.queued
+        self.metrics.gauge("athens_fetches_queued", "Waiting fetches.", queued)
+        self.metrics.gauge("athens_listings_queued", "Waiting listings.", lambda: listings.queued)
         if ILagging.providedBy(self.index):
             what = "Lines on their way to the index."
             self.metrics.gauge("athens_index_lag_lines", what, self.index.lag_lines)

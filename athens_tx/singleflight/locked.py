@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Awaitable, Callable
-from enum import Enum
 from typing import Any
 
 import attrs
@@ -16,28 +14,17 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from athens_tx.errors import AthensError, LockLost, LockUnavailable
-from athens_tx.interfaces import ILock, ILocks, ISingleFlight
-from athens_tx.module.version import ModuleVersion, is_canonical
+from athens_tx.interfaces import ILocks, ISingleFlight
+from athens_tx.module.version import ModuleVersion
+from athens_tx.singleflight.turns import POLL, Slots, Turn, Turns, Wish, jittered
 from athens_tx.singleflight.waiters import Waiters
 
 Work = Callable[[], Awaitable[ModuleVersion]]
 
-#: Seconds, more or less, after which one who waits looks again by himself: who released may be no daemon of ours.
-POLL = 1.0
-#: Seconds that the lock service may be away before the work is done without it.
-PATIENCE = 15.0
 #: Seconds that locks get for their release when the daemon stops.
 FAREWELL = 5.0
-#: Seconds after which a client that was sent away may ask again.
-RETRY_AFTER = 10
-
-
-class Turn(Enum):
-    """How the wait for a lock ended."""
-
-    HELD = "held"
-    STORED = "stored"
-    UNLOCKED = "unlocked"
+#: Seconds for which the answer of one look at the service is that of all who ask whether it works.
+LOOKED_FOR = 3.0
 
 
 @attrs.define(eq=False)
@@ -47,8 +34,7 @@ class _Flight:
     @ivar lost: whether it is known that the lock is not ours any more.
     """
 
-    mv: ModuleVersion
-    lock: ILock
+    wish: Wish
     result: Waiters[ModuleVersion]
     begun: bool = False
     lost: bool = False
@@ -76,19 +62,21 @@ class LockedSingleFlight(Service):
         *,
         exists: Callable[[ModuleVersion], Awaitable[bool]],
         limit: float,
+        slots: Slots | None = None,
         waited: Callable[[str, float], None] = lambda turn, seconds: None,
         lost: Callable[[], None] = lambda: None,
     ) -> None:
         """
         @param exists: whether a version is stored.
         @param limit: seconds that one may wait for a lock.
-        @param waited: told the end of each wait (a value of L{Turn}, or C{gave_up}) and its seconds, for metrics.
+        @param slots: how much may be done at once; without any limit if it is not given.
+        @param waited: told the end of each wait (a value of L{Turn}; C{gave_up}; C{left} where nobody wanted it any
+            more) and its seconds, for metrics.
         @param lost: told of each lock that was lost.
         """
         self._reactor = reactor
         self._locks = locks
-        self._exists = exists
-        self._limit = limit
+        self._turns = Turns(reactor, locks, exists=exists, limit=limit, slots=slots or Slots())
         self._waited = waited
         self._count_lost = lost
         self._flights: dict[ModuleVersion, _Flight] = {}
@@ -96,6 +84,8 @@ class LockedSingleFlight(Service):
         self.held = 0
         self.waiting = 0
         self._last: Deferred[None] | None = None
+        self._look: Waiters[None] | None = None
+        self._looked = 0.0
         self.ready: Deferred[None]
 
     def startService(self) -> None:
@@ -108,17 +98,37 @@ class LockedSingleFlight(Service):
         super().stopService()
         return Deferred.fromCoroutine(self._stop())
 
+    @property
+    def away(self) -> bool:
+        """Whether the lock service did not answer when it was last asked."""
+        return self._turns.away
+
     async def check(self) -> None:
-        """Look whether the lock service works, for readiness. Raise what is wrong."""
-        await self._locks.check()
+        """Look whether the lock service works, for readiness: once for all who ask within L{LOOKED_FOR}."""
+        now = self._reactor.seconds()
+        if self._look is None or (self._look.landed and now - self._looked >= LOOKED_FOR):
+            self._look = Waiters()
+            Deferred.fromCoroutine(self._check(now)).addBoth(self._look.land)
+        await self._look.wait()
+
+    async def _check(self, now: float) -> None:
+        self._looked = now
+        try:
+            await self._locks.check()
+        except LockUnavailable:
+            self._turns.asked(now, answered=False)
+            raise
+        self._turns.asked(now, answered=True)
 
     def run(self, mv: ModuleVersion, work: Work, *, nested: bool = False) -> Deferred[ModuleVersion]:
         """See L{ISingleFlight.run}: whoever runs it already may be here or elsewhere."""
         flight = self._flights.get(mv)
         if flight is not None:
+            if nested:
+                flight.wish.nest()
             return flight.result.wait()
         result: Waiters[ModuleVersion] = Waiters(lambda: self._unwanted(mv))
-        flight = self._flights[mv] = _Flight(mv, self._locks.lock(str(mv)), result)
+        flight = self._flights[mv] = _Flight(self._turns.wish(mv, nested=nested), result)
         waiter = flight.result.wait()
         running = Deferred.fromCoroutine(self._fly(flight, work))
         self._running[flight] = running
@@ -161,10 +171,11 @@ class LockedSingleFlight(Service):
         try:
             turn = await self._timed_turn(flight)
             held, flight.begun = turn is Turn.HELD, True
-            result: Any = flight.mv if turn is Turn.STORED else await self._work(flight, work, held)
+            result: Any = flight.wish.mv if turn is Turn.STORED else await self._work(flight, work, held)
         except Exception:
             result = Failure()
-        del self._flights[flight.mv]
+        await flight.wish.slot.aclose()
+        del self._flights[flight.wish.mv]
         flight.result.land(result)
         await self._release(flight, held)
 
@@ -182,7 +193,7 @@ class LockedSingleFlight(Service):
 
     async def _renew(self, flight: _Flight) -> None:
         """Renew the lock until cancelled; where that fails the work goes on, for saving twice harms nothing."""
-        lock, known = flight.lock, False
+        lock, known = flight.wish.lock, False
         pause = lock.lease / 3
         while True:
             await deferLater(self._reactor, pause)
@@ -192,24 +203,25 @@ class LockedSingleFlight(Service):
                     known = False
                     continue
             except LockUnavailable as error:
-                pause = min(pause, _jittered(POLL))
+                pause = min(pause, jittered(POLL))
                 if not known:
                     known = True
                     self._warn("could not renew the lock of {mv}, the work goes on: {reason}", flight, error)
                 continue
             flight.lost = True
             self._count_lost()
-            self.log.warn("the lock of {mv} is lost, the work goes on: was this daemon stopped?", mv=str(flight.mv))
+            text = "the lock of {mv} is lost, the work goes on: was this daemon stopped?"
+            self.log.warn(text, mv=str(flight.wish.mv))
             return
 
     def _not_renewed(self, failure: Failure, flight: _Flight) -> None:
         if not failure.check(CancelledError):
-            self.log.failure("the lock of {mv} is not renewed any more", failure, mv=str(flight.mv))
+            self.log.failure("the lock of {mv} is not renewed any more", failure, mv=str(flight.wish.mv))
 
     async def _release(self, flight: _Flight, held: bool) -> None:
         """Whatever goes wrong here concerns nobody who asked for a module: the lock ends with its lease."""
         try:
-            await flight.lock.release()
+            await flight.wish.lock.release()
         except LockLost as error:
             if held and not flight.lost:
                 self._count_lost()
@@ -219,7 +231,7 @@ class LockedSingleFlight(Service):
                 self._warn("could not release the lock of {mv}: {reason}", flight, error)
 
     def _warn(self, text: str, flight: _Flight, error: AthensError) -> None:
-        self.log.warn(text, mv=str(flight.mv), reason=str(error), detail=error.detail)
+        self.log.warn(text, mv=str(flight.wish.mv), reason=str(error), detail=error.detail)
 
     # -- the wait for a turn
 
@@ -227,51 +239,15 @@ class LockedSingleFlight(Service):
         began, ended = self._reactor.seconds(), "gave_up"
         self.waiting += 1
         try:
-            turn = await self._turn(flight, began)
+            turn = await self._turns.turn(flight.wish, began)
             ended = turn.value
             return turn
+        except CancelledError:
+            ended = "left"
+            raise
         finally:
             self.waiting -= 1
             self._waited(ended, max(0.0, self._reactor.seconds() - began))
-
-    async def _turn(self, flight: _Flight, began: float) -> Turn:
-        """
-        @return: as soon as it is our turn, or the version is stored, or the lock service is away for too long.
-        @raise LockUnavailable: the limit is over.
-        """
-        away: float | None = None
-        while True:
-            try:
-                if await flight.lock.take():
-                    return Turn.HELD
-                away = None
-            except LockUnavailable as error:
-                away = self._reactor.seconds() if away is None else away
-                if self._reactor.seconds() - away >= PATIENCE:
-                    self._warn("no lock for {mv}, going on without: {reason}", flight, error)
-                    return Turn.UNLOCKED
-            left = began + self._limit - self._reactor.seconds()
-            if left <= 0:
-                raise LockUnavailable(f"{flight.mv}: another server is still busy with it", retry_after=RETRY_AFTER)
-            await self._pause(flight.lock, min(left, _jittered(POLL)))
-            if await self._stored(flight.mv):
-                return Turn.STORED
-
-    async def _pause(self, lock: ILock, seconds: float) -> None:
-        try:
-            await lock.changed(seconds)
-        except LockUnavailable:
-            await deferLater(self._reactor, seconds)
-
-    async def _stored(self, mv: ModuleVersion) -> bool:
-        try:
-            return is_canonical(mv.version) and await self._exists(mv)
-        except AthensError:  # the work will meet it, too
-            return False
-
-
-def _jittered(seconds: float) -> float:
-    return seconds * random.uniform(0.75, 1.25)  # noqa: S311  no secret
 
 
 async def _awaited(awaitable: Awaitable[None]) -> None:

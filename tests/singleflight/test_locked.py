@@ -9,13 +9,16 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from athens_tx.errors import ConfigError, LockUnavailable, NotFound, StorageUnavailable
+from athens_tx.errors import ConfigError, LockUnavailable, NotFound, Overloaded, StorageUnavailable
+from athens_tx.fetch.pool import Pool
 from athens_tx.module.version import ModuleVersion
-from athens_tx.singleflight import locked
+from athens_tx.singleflight import locked, turns
 from athens_tx.singleflight.locked import LockedSingleFlight
+from athens_tx.singleflight.turns import Slots
 from tests.support.lock_service import LockService
 
 MV = ModuleVersion("example.com/a", "v1.0.0")
+OTHER = ModuleVersion("example.com/a", "v1.1.0")
 BRANCH = ModuleVersion("example.com/a", "main")
 
 check = SynchronousTestCase()
@@ -34,12 +37,13 @@ class Fleet:
         self.lost = 0
         self.broken: Exception | None = None
 
-    def daemon(self, limit: float = 600.0) -> LockedSingleFlight:
+    def daemon(self, limit: float = 600.0, slots: Slots | None = None) -> LockedSingleFlight:
         daemon = LockedSingleFlight(
             self.clock,
             self.service.daemon(),
             exists=self.exists,
             limit=limit,
+            slots=slots,
             waited=lambda turn, seconds: self.waits.append((turn, seconds)),
             lost=self._lost,
         )
@@ -69,7 +73,8 @@ class Fleet:
 
 @pytest.fixture
 def fleet(monkeypatch: pytest.MonkeyPatch) -> Fleet:
-    monkeypatch.setattr(locked, "_jittered", lambda seconds: seconds)
+    for module in (locked, turns):
+        monkeypatch.setattr(module, "jittered", lambda seconds: seconds)
     return Fleet()
 
 
@@ -152,6 +157,7 @@ def test_a_lock_that_nobody_waits_for_any_more_is_not_waited_for(fleet: Fleet) -
     waiting[1].cancel()
     check.failureResultOf(waiting[1], CancelledError)
     assert (daemon.waiting, fleet.service.waiting) == (0, [])
+    assert [turn for turn, _ in fleet.waits] == ["held", "left"]
     again = daemon.run(MV, fleet.work)
     fleet.done()
     check.successResultOf(first)
@@ -208,7 +214,7 @@ def test_after_the_limit_it_is_503_and_a_time_to_come_again(fleet: Fleet) -> Non
     check.assertNoResult(second)
     fleet.pass_time(1)
     error = check.failureResultOf(second, LockUnavailable).value
-    assert error.retry_after == locked.RETRY_AFTER
+    assert error.retry_after == turns.RETRY_AFTER
     assert str(MV) in str(error)
     assert fleet.waits[-1] == ("gave_up", pytest.approx(60.0, abs=0.2))
     fleet.done()
@@ -275,7 +281,7 @@ def test_without_the_service_the_work_is_done_without_the_lock(fleet: Fleet, log
     daemon = fleet.daemon()
     fleet.service.away = True
     first = daemon.run(MV, fleet.work)
-    fleet.pass_time(locked.PATIENCE + 1.5)
+    fleet.pass_time(turns.PATIENCE + 1.5)
     assert len(fleet.begun) == 1
     assert [text for text in warnings(logged) if text.startswith("no lock for")]
     assert daemon.held == 0
@@ -310,6 +316,169 @@ def test_a_storage_in_trouble_does_not_end_the_wait(fleet: Fleet) -> None:
     fleet.broken = None
     fleet.done()
     assert check.successResultOf(second) == MV
+
+
+def test_a_look_into_the_storage_that_hangs_does_not_keep_a_release_from_being_heard(fleet: Fleet) -> None:
+    first, daemon = fleet.daemon().run(MV, fleet.work), fleet.daemon()
+    second = daemon.run(MV, fleet.work)
+    never: Deferred[bool] = Deferred()
+    daemon._turns._exists = lambda mv: never
+    fleet.pass_time(1.5)
+    fleet.begun[0].errback(NotFound("gone"))
+    check.failureResultOf(first, NotFound)
+    assert len(fleet.begun) == 1
+    fleet.pass_time(turns.LOOK_LIMIT)
+    fleet.done()
+    assert check.successResultOf(second) == MV
+
+
+def test_a_service_that_is_known_to_be_away_is_not_waited_for_again(fleet: Fleet, logged: list[dict[str, Any]]) -> None:
+    daemon = fleet.daemon()
+    fleet.service.away = True
+    running = [daemon.run(MV, fleet.work)]
+    fleet.pass_time(turns.PATIENCE + 1.5)
+    assert daemon.away
+    running.append(daemon.run(OTHER, fleet.work))
+    assert len(fleet.begun) == 2, "at once"
+    fleet.service.away = False
+    running.append(daemon.run(BRANCH, fleet.work))
+    assert fleet.service.holder(str(BRANCH)) is not None, "it is tried all the same"
+    assert not daemon.away
+    fleet.service.away = True
+    running.append(daemon.run(ModuleVersion("example.com/b", "v1.0.0"), fleet.work))
+    assert len(fleet.begun) == 3, "the patience begins anew"
+    fleet.service.away = False
+    check.successResultOf(daemon.stopService())
+    for one in running:
+        check.failureResultOf(one, CancelledError)
+
+
+def test_a_failure_of_long_ago_is_no_reason_to_go_on_without(fleet: Fleet) -> None:
+    daemon = fleet.daemon()
+    fleet.service.away = True
+    check.failureResultOf(Deferred.fromCoroutine(daemon.check()), LockUnavailable)
+    fleet.pass_time(turns.FORGET + 1)
+    waiting = daemon.run(MV, fleet.work)
+    fleet.pass_time(turns.PATIENCE - 2)
+    assert not fleet.begun
+    check.successResultOf(daemon.stopService())
+    check.failureResultOf(waiting, CancelledError)
+
+
+def test_a_service_that_is_away_and_says_nothing_is_tried_for_some_seconds(
+    fleet: Fleet, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    daemon = fleet.daemon()
+    daemon._turns.asked(0.0, answered=False)
+    fleet.pass_time(turns.PATIENCE + 0.1)
+    monkeypatch.setattr("tests.support.lock_service.ServiceLock.take", lambda self: Deferred())
+    first = daemon.run(MV, fleet.work)
+    fleet.pass_time(turns.TRY_LIMIT + 0.1)
+    fleet.done()
+    assert check.successResultOf(first) == MV
+    assert fleet.waits == [("unlocked", pytest.approx(turns.TRY_LIMIT, abs=0.2))]
+
+
+# -- slots
+
+
+def slots_of(pool: Pool) -> Slots:
+    return Slots(pool.slot, lambda: pool.in_flight >= pool.limit)
+
+
+def test_a_daemon_that_is_busy_leaves_the_locks_to_others(fleet: Fleet) -> None:
+    busy, idle = fleet.daemon(slots=slots_of(Pool(1, 100))), fleet.daemon()
+    first = busy.run(MV, fleet.work)
+    waiting = busy.run(OTHER, fleet.work)
+    assert (fleet.service.holder(str(OTHER)), len(fleet.begun)) == (None, 1)
+    other = idle.run(OTHER, fleet.work)
+    assert len(fleet.begun) == 2
+    fleet.done(1, OTHER)
+    assert check.successResultOf(other) == OTHER
+    fleet.pass_time(1.1)
+    assert check.successResultOf(waiting) == OTHER, "it looks into the storage meanwhile"
+    third = busy.run(OTHER, fleet.work)
+    fleet.done(0)
+    check.successResultOf(first)
+    assert len(fleet.begun) == 3, "its turn has come"
+    fleet.done(2, OTHER)
+    check.successResultOf(third)
+
+
+def test_who_waits_for_others_needs_no_slot(fleet: Fleet) -> None:
+    pool = Pool(1, 100)
+    daemon, other = fleet.daemon(slots=slots_of(pool)), fleet.daemon()
+    first = other.run(MV, fleet.work)
+    second = daemon.run(MV, fleet.work)
+    assert (pool.in_flight, pool.queued) == (0, 0)
+    third = daemon.run(OTHER, fleet.work)
+    assert (pool.in_flight, len(fleet.begun)) == (1, 2)
+    fleet.begun[0].errback(NotFound("gone"))
+    check.failureResultOf(first, NotFound)
+    assert fleet.service.holder(str(MV)) is None, "it is too busy for it"
+    fleet.done(1, OTHER)
+    assert check.successResultOf(third) == OTHER
+    assert fleet.service.holder(str(MV)) is not None
+    fleet.done(2)
+    assert check.successResultOf(second) == MV
+    assert pool.in_flight == 0
+
+
+@pytest.mark.parametrize("joins", [True, False])
+def test_work_within_work_needs_no_slot_of_its_own(fleet: Fleet, joins: bool) -> None:
+    pool = Pool(1, 100)
+    daemon = fleet.daemon(slots=slots_of(pool))
+    ready: Deferred[None] = Deferred()
+
+    async def branch() -> ModuleVersion:
+        await ready
+        return await daemon.run(MV, fleet.work, nested=True)
+
+    outer = daemon.run(BRANCH, branch)
+    inner = daemon.run(MV, fleet.work) if joins else outer
+    assert len(fleet.begun) == 0
+    ready.callback(None)
+    assert len(fleet.begun) == 1
+    fleet.done()
+    assert check.successResultOf(outer) == MV
+    if joins:
+        assert check.successResultOf(inner) == MV
+    assert (pool.in_flight, pool.queued) == (0, 0)
+    assert not fleet.service.holders
+
+
+def test_too_many_for_the_slots_are_sent_away(fleet: Fleet) -> None:
+    daemon = fleet.daemon(slots=slots_of(Pool(1, 0)))
+    other = fleet.daemon().run(BRANCH, fleet.work)
+    waited = daemon.run(BRANCH, fleet.work)
+    first = daemon.run(MV, fleet.work)
+    check.failureResultOf(daemon.run(OTHER, fleet.work), Overloaded)
+    fleet.done(0, BRANCH)
+    check.successResultOf(other)
+    fleet.pass_time(3)
+    check.assertNoResult(waited)  # it was here before
+    fleet.done(1)
+    check.successResultOf(first)
+    fleet.pass_time(2.1)
+    fleet.done(2, BRANCH)
+    assert check.successResultOf(waited) == BRANCH
+
+
+def test_the_wait_for_a_slot_ends_with_its_client_or_its_limit(fleet: Fleet) -> None:
+    pool = Pool(1, 100)
+    daemon = fleet.daemon(limit=30.0, slots=slots_of(pool))
+    first = daemon.run(MV, fleet.work)
+    leaver, stayer = daemon.run(OTHER, fleet.work), daemon.run(BRANCH, fleet.work)
+    assert pool.queued == 2
+    leaver.cancel()
+    check.failureResultOf(leaver, CancelledError)
+    assert pool.queued == 1
+    fleet.pass_time(30.5)
+    check.failureResultOf(stayer, Overloaded)
+    assert pool.queued == 0
+    fleet.done(0)
+    check.successResultOf(first)
+    assert pool.in_flight == 0
 
 
 def test_a_stop_gives_up_who_waits_and_releases_what_is_held(fleet: Fleet) -> None:
@@ -351,7 +520,28 @@ def test_readiness_asks_the_service(fleet: Fleet) -> None:
     daemon = fleet.daemon()
     check.successResultOf(Deferred.fromCoroutine(daemon.check()))
     fleet.service.away = True
+    check.successResultOf(Deferred.fromCoroutine(daemon.check()))  # one answer for all who ask within some seconds
+    fleet.pass_time(locked.LOOKED_FOR)
     check.failureResultOf(Deferred.fromCoroutine(daemon.check()), LockUnavailable)
+    check.failureResultOf(Deferred.fromCoroutine(daemon.check()), LockUnavailable)
+    assert daemon.away
+
+
+def test_many_who_ask_whether_it_works_are_one_look(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    daemon, looks, answer = fleet.daemon(), [], Deferred[None]()
+
+    async def look(self: Any) -> None:
+        looks.append(1)
+        await answer
+
+    monkeypatch.setattr("tests.support.lock_service.ServiceLocks.check", look)
+    asking = [Deferred.fromCoroutine(daemon.check()) for _ in range(50)]
+    asking[0].cancel()
+    check.failureResultOf(asking[0], CancelledError)
+    answer.callback(None)
+    for one in asking[1:]:
+        check.successResultOf(one)
+    assert len(looks) == 1
 
 
 def test_a_broken_lock_fails_its_flight_and_is_logged(fleet: Fleet, logged: list[dict[str, Any]]) -> None:
