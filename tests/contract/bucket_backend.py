@@ -11,7 +11,7 @@ from athens_tx.module.version import ModuleVersion
 #: Seconds for an operation of a storage.
 TIMEOUT = 20.0
 #: Seconds that a part of a version is taken for one that somebody saves: what the tests lay there is not.
-PATIENCE = 0.1
+PATIENCE = 0.2
 
 
 class BucketBackend:

@@ -10,8 +10,11 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.minio_start import minio_storage
 from athens_tx.storage.objects import ObjectStorage
 from athens_tx.storage.s3_start import s3_storage
-from tests.contract.bucket_backend import PATIENCE, TIMEOUT, BucketBackend
+from tests.contract.bucket_backend import TIMEOUT, BucketBackend
 from tests.support import servers
+
+#: These servers are quick; see L{tests.contract.bucket_backend}.
+PATIENCE = 0.05
 
 
 class _S3Backend(BucketBackend):
