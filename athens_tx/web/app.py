@@ -186,7 +186,7 @@ def make_site(
     if lock is not None:
         checked["lock"] = lock.check
     status = Status(reactor, settings, checked, metrics)
-    listings = Listings(storage, index)
+    listings = Listings(storage, index, reactor)
     download = Download(protocol, gate, private=settings.wants_credentials)
     for rule, name, handler in (
         ("/", "home", HomePage(reactor, settings).page),

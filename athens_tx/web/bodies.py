@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Awaitable, Iterator
 from contextlib import aclosing
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPullProducer, IPushProducer
+from twisted.internet.interfaces import IPullProducer, IPushProducer, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -172,8 +172,11 @@ async def send_pieces(request: WebRequest, content_type: bytes, pieces: Iterator
 class _Valve:
     """Says whether the client takes more at the moment."""
 
-    def __init__(self) -> None:
+    def __init__(self, request: WebRequest, clock: IReactorTime, patience: float) -> None:
         self.gone = False
+        self._request = request
+        self._clock = clock
+        self._patience = patience
         self._shut = False
         self._waiting: Deferred[None] | None = None
 
@@ -194,19 +197,35 @@ class _Valve:
         self.resumeProducing()
 
     async def open(self) -> None:
-        """Wait until the client takes more, or is gone."""
+        """Wait until the client takes more, or is gone; one that takes nothing for too long is sent away."""
         while self._shut and not self.gone:
             self._waiting = Deferred(self._leave)
-            await self._waiting
+            late = self._clock.callLater(self._patience, self._cut)
+            try:
+                await self._waiting
+            finally:
+                if late.active():
+                    late.cancel()
+
+    def _cut(self) -> None:
+        self._request.abort()
+        self.stopProducing()
 
     def _leave(self, waiting: Deferred[None]) -> None:
         self._waiting = None
 
 
-async def send_pages(request: WebRequest, content_type: bytes, pages: AsyncGenerator[bytes, None]) -> bytes | None:
+async def send_pages(
+    request: WebRequest,
+    content_type: bytes,
+    pages: AsyncGenerator[bytes, None],
+    clock: IReactorTime,
+    patience: float,
+) -> bytes | None:
     """
     Send a body whose pieces have to be waited for, each made when the client has taken those before.
 
+    @param patience: seconds after which a client that takes nothing is cut off.
     @param pages: is closed afterwards, whatever happens.
     @return: the body if it is one piece only; else C{None}, and all is written.
     """
@@ -219,7 +238,7 @@ async def send_pages(request: WebRequest, content_type: bytes, pages: AsyncGener
         request.responseHeaders.removeHeader(b"Content-Length")
         if request.method == b"HEAD":
             return None
-        valve, channel = _Valve(), request.channel
+        valve, channel = _Valve(request, clock, patience), request.channel
         request.registerProducer(valve, True)
         try:
             request.write(first)

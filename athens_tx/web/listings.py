@@ -8,8 +8,12 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import islice
+from typing import Any
+
+from twisted.internet.interfaces import IReactorTime
 
 from athens_tx.errors import InvalidRequest
+from athens_tx.fetch.pool import Pool
 from athens_tx.interfaces import IIndex, IndexLine, IStorage
 from athens_tx.module.version import ModuleVersion
 from athens_tx.web.bodies import send_pages, send_pieces
@@ -19,6 +23,13 @@ from athens_tx.web.request import JSON, WebRequest
 MAX_ENTRIES = 100_000
 PAGE_SIZE = 1000
 INDEX_LIMIT = 2000
+
+#: Answers of C{/index} that are written at once, of up to L{INDEX_LIMIT} lines and longer ones, which cost seconds
+#: each; how many more may wait, for how many seconds; and after how many a client that takes nothing is cut off.
+SHORT_AT_ONCE, LONG_AT_ONCE = 32, 4
+MOST_WAITING = 100
+PATIENCE = 10.0
+STALLED = 60.0
 
 #: How many entries are written at once.
 _PIECE = 1000
@@ -120,9 +131,12 @@ def _joined(pieces: Iterator[bytes], few: bool) -> Iterator[bytes]:
 class Listings:
     """Pages of the storage's catalog, and of the index."""
 
-    def __init__(self, storage: IStorage, index: IIndex) -> None:
+    def __init__(self, storage: IStorage, index: IIndex, clock: IReactorTime) -> None:
         self._storage = storage
         self._index = index
+        self._clock = clock
+        limits: dict[str, Any] = {"clock": clock, "wait_limit": PATIENCE, "doing": "read of the index"}
+        self._short, self._long = (Pool(most, MOST_WAITING, **limits) for most in (SHORT_AT_ONCE, LONG_AT_ONCE))
 
     async def catalog(self, request: WebRequest) -> bytes | None:
         """C{/catalog?token=...&pagesize=...}: what is stored, in the storage's own order."""
@@ -134,5 +148,7 @@ class Listings:
         """C{/index?since=...&limit=...}: what was stored since then, in the order of time."""
         limit = _count(request, "limit", INDEX_LIMIT)
         since = _parameter(request, "since")
-        pages = self._index.lines(None if since is None else parse_time(since), limit)
-        return await send_pages(request, JSON, _index(pages))
+        start = None if since is None else parse_time(since)
+        async with (self._short if limit <= INDEX_LIMIT else self._long).slot():
+            pages = _index(self._index.lines(start, limit))
+            return await send_pages(request, JSON, pages, self._clock, STALLED)

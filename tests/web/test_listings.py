@@ -9,10 +9,12 @@ from urllib.parse import quote
 
 import pytest
 import pytest_twisted
+from twisted.internet.defer import Deferred, gatherResults
 
 from athens_tx.errors import InvalidRequest, NotSupported, StorageUnavailable
 from athens_tx.interfaces import IndexLine
 from athens_tx.module.version import ModuleVersion
+from athens_tx.web import listings
 from athens_tx.web.listings import format_time, parse_time
 
 JSON = "application/json; charset=utf-8"
@@ -101,6 +103,47 @@ async def test_a_long_page_that_breaks_is_cut(serve: Any, logged: list[dict[str,
     assert not got.endswith(b"0\r\n\r\n")
     server.index.written = lines(5)
     assert (await server.ask("/index")).status == 503
+
+
+LONG = b"GET /index?limit=100000 HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest_twisted.ensureDeferred
+async def test_only_some_long_answers_are_written_at_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listings, "PATIENCE", 0.2)
+    monkeypatch.setattr(listings, "MOST_WAITING", 3)
+    server = serve()
+    server.index.written = [IndexLine("example.com/" + "x" * 200, "v1.0.0", THEN)] * 100_000
+    slow = [await server.connect() for _ in range(listings.LONG_AT_ONCE)]
+    for wire in slow:
+        wire.send(LONG)
+        await wire.until(lambda wire=wire: b"\r\n\r\n" in wire.got)
+        wire.transport.pauseProducing()
+    waiting = [Deferred.fromCoroutine(server.ask("/index?limit=100000")) for _ in range(10)]
+    answers = await gatherResults(waiting)
+    assert {answer.status for answer in answers} == {503}
+    assert {answer.headers["retry-after"] for answer in answers} == {"10"}
+    assert len(server.index.asked) == listings.LONG_AT_ONCE  # nothing is read for who has no place
+    server.index.written = []
+    assert (await server.ask("/index")).status == 200  # who follows the index is not held up
+    for wire in slow:
+        wire.drop()
+    await server.site.drain()
+    assert (await server.ask("/index?limit=100000")).status == 200
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_client_that_takes_nothing_is_cut_off(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listings, "STALLED", 0.3)
+    server = serve()
+    server.index.written = [IndexLine("example.com/" + "x" * 200, "v1.0.0", THEN)] * 100_000
+    wire = await server.connect()
+    wire.send(LONG)
+    await wire.until(lambda: b"\r\n\r\n" in wire.got)
+    wire.transport.pauseProducing()
+    await server.site.drain()  # which waits for all that is being answered
+    wire.transport.resumeProducing()
+    assert not (await wire.end()).endswith(b"0\r\n\r\n")
 
 
 @pytest_twisted.ensureDeferred
