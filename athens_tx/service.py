@@ -326,6 +326,7 @@ class Assembly:
             self.metrics.gauge("athens_index_lag_seconds", what, self.index.lag_seconds)
             what = "Lines that found no room on their way to the index."
             self.metrics.gauge("athens_index_lost_lines", what, lambda: self.index.lost)
+            self.metrics.degraded("index", lambda: self.index.trouble)
         watch = ReactorWatch(self.reactor, self.metrics)
         watch.startService()
         self._watches.append(watch)

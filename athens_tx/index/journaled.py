@@ -43,6 +43,7 @@ _TICK = timedelta(microseconds=1)
 @implementer(IIndex, ILagging, IFillable)
 class JournaledIndex(Service):
     """
+    @ivar trouble: see L{ILagging}.
     @ivar ready: fires when the table is there and the journal open; fails with L{ConfigError}. Set by C{startService}.
     """
 
@@ -67,7 +68,7 @@ class JournaledIndex(Service):
         self._last = datetime.min.replace(tzinfo=UTC)
         self._open = False
         self._tasks: list[Deferred[None]] = []
-        self._in_trouble = False
+        self.trouble = ""
         self._written: Waiters[None] = Waiters()
         self._sleep: Deferred[None] | None = None
 
@@ -185,7 +186,7 @@ class JournaledIndex(Service):
 
     async def _settle(self, limit: float) -> None:
         """Wait until all that was added is in the database, unless it is in trouble, or that takes too long."""
-        if not self._keeper.waiting or self._in_trouble or self._written.landed:
+        if not self._keeper.waiting or self.trouble or self._written.landed:
             return
         waiter = self._written.wait()
         late = self._reactor.callLater(limit, waiter.cancel)
@@ -214,7 +215,7 @@ class JournaledIndex(Service):
                 self._trouble(error)
             except Exception:
                 self.log.failure("writing to the index failed")
-                self._in_trouble = True
+                self.trouble = "internal error"
             await self._keeper.look()  # nobody else does while no line comes
             await deferLater(self._reactor, pause * (0.5 + self._chance() / 2), lambda: None)
             pause = min(2 * pause, LONGEST_PAUSE)
@@ -243,17 +244,17 @@ class JournaledIndex(Service):
         if lines:
             await self._table.write(lines)
         await forget()
-        if self._in_trouble:
+        if self.trouble:
             self.log.info("{name}: the index is written again", name=self._table.name)
-        self._in_trouble = False
+        self.trouble = ""
 
     def _trouble(self, error: Exception) -> None:
         """Tell once; and let nobody wait for it."""
-        if not self._in_trouble:
+        if not self.trouble:
             detail = getattr(error, "detail", "")
             text = "the index can't be written, lines wait in the journal: {reason}"
             self.log.warn(text, reason=str(error), detail=detail)
-        self._in_trouble = True
+        self.trouble = str(error) or type(error).__name__
         waiters, self._written = self._written, Waiters()
         waiters.land(None)
 

@@ -55,6 +55,7 @@ class ILagging(Interface):
     """What an index offers besides L{IIndex}, if lines are on their way to it for a while."""
 
     lost: int = Attribute("how many lines found no room on their way")
+    trouble: str = Attribute("why the last of them could not get there; empty where they get there")
 
     def watch(exists: Callable[[ModuleVersion], Awaitable[bool]], limit: float) -> None:
         """

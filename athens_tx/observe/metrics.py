@@ -15,7 +15,7 @@ from twisted.internet.defer import CancelledError
 
 from athens_tx.errors import AthensError
 from athens_tx.observe.requests import RequestSeries
-from athens_tx.observe.series import Bounded, CounterSeries, HistogramSeries, Reading
+from athens_tx.observe.series import Bounded, CounterSeries, Flags, HistogramSeries, Reading
 
 #: As Athens has it; the names are of the old kind, so that nothing is escaped in truth.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8; escaping=underscores"
@@ -106,6 +106,9 @@ class Metrics:
         self._lock_waits = _Timed(registry, name, what, "lock", _LOCK_SECONDS, plural=f"{name}s")
         self._locks_lost = CounterSeries("athens_locks_lost", "Locks that were lost while they were held.", ("lock",))
         registry.register(self._locks_lost)
+        what = "Whether this part did not work when it was last asked, so that the daemon does without."
+        self._degraded = Flags("athens_degraded", what, "part")
+        registry.register(self._degraded)
         for of_the_process in (ProcessCollector, PlatformCollector, GCCollector):
             of_the_process(registry=registry)
 
@@ -162,13 +165,22 @@ class Metrics:
         Count a wait for a lock that has ended.
 
         @param kind: the C{SingleFlightType}.
-        @param result: C{held}, C{stored} (somebody else was done), C{unlocked} (the service is away) or C{gave_up}.
+        @param result: C{held}, C{stored} (somebody else was done), C{unlocked} (the service is away), C{gave_up}
+            or C{left} (nobody wanted it any more).
         """
         self._lock_waits.ended(kind, result, seconds)
 
     def lock_lost(self, kind: str) -> None:
         """Count a lock that was lost while it was held."""
         self._locks_lost.count(kind)
+
+    def degraded(self, part: str, function: Callable[[], object]) -> None:
+        """
+        Show whether the daemon does without a part.
+
+        @param function: tells whether; must be quick.
+        """
+        self._degraded.show(part, function)
 
     def gauge(self, name: str, documentation: str, function: Callable[[], float]) -> None:
         """

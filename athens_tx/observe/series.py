@@ -132,3 +132,22 @@ class Reading(Collector):
         except Exception:
             family.samples.clear()
         yield family
+
+
+class Flags(Collector):
+    """A gauge of 0 or 1 for each value of one label, read when it is asked for."""
+
+    def __init__(self, name: str, documentation: str, label: str) -> None:
+        self._name, self._documentation, self._label = name, documentation, label
+        self._functions: dict[str, Callable[[], object]] = {}
+
+    def show(self, value: str, function: Callable[[], object]) -> None:
+        """Have a sample for C{value}: whether what C{function} gives is true."""
+        self._functions[value] = function
+
+    def collect(self) -> Iterable[Metric]:
+        """@return: the family, without samples where there is nothing to show."""
+        family = GaugeMetricFamily(self._name, self._documentation, labels=(self._label,))
+        for value, function in self._functions.items():
+            family.add_metric((value,), float(bool(function())))
+        yield family

@@ -43,4 +43,5 @@ def across_processes(
     )
     metrics.gauge("athens_locks_held", "Locks of versions that are held.", lambda: flight.held)
     metrics.gauge("athens_locks_waiting", "Locks of versions that are waited for.", lambda: flight.waiting)
+    metrics.degraded("lock", lambda: flight.away)
     return flight, pool

@@ -12,8 +12,8 @@ from twisted.python.failure import Failure
 from twisted.web.resource import Resource
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from athens_tx.errors import InvalidRequest
-from athens_tx.interfaces import IGate, IIndex, IProtocol, ISingleFlight, IStorage
+from athens_tx.errors import IndexUnavailable, InvalidRequest
+from athens_tx.interfaces import IGate, IIndex, ILagging, IProtocol, ISingleFlight, IStorage
 from athens_tx.web.download import Download
 from athens_tx.web.errors import ErrorAnswers
 from athens_tx.web.external import ExternalStorage, body_limit
@@ -23,7 +23,7 @@ from athens_tx.web.listings import Listings
 from athens_tx.web.request import WebRequest
 from athens_tx.web.settings import WebSettings
 from athens_tx.web.site import Metrics, WebSite
-from athens_tx.web.status import Status
+from athens_tx.web.status import Check, Status
 from athens_tx.web.sumdb import SumDB, SumDBRoutes
 from athens_tx.web.target import clean, escape, parse_target
 
@@ -183,9 +183,7 @@ def make_site(
     """
     routes = Routes(Guard(settings), ErrorAnswers(gateway=settings.gateway_errors))
     checked = {"storage": storage.check, "index": index.check}
-    if lock is not None:
-        checked["lock"] = lock.check
-    status = Status(reactor, settings, checked, metrics)
+    status = Status(reactor, settings, checked, metrics, _helpful(index, lock))
     listings = Listings(storage, index, reactor)
     download = Download(protocol, gate, private=settings.wants_credentials)
     for rule, name, handler in (
@@ -216,6 +214,21 @@ def make_site(
         metrics=metrics,
         upload_limit=front.upload_limit,
     )
+
+
+def _helpful(index: IIndex, lock: ISingleFlight | None) -> dict[str, Check]:
+    """@return: what we can do without: locks save work, and lines of the index are kept until its database is back."""
+    found: dict[str, Check] = {}
+    if ILagging.providedBy(index):
+
+        async def trouble() -> None:
+            if index.trouble:
+                raise IndexUnavailable(f"lines wait for it: {index.trouble}")
+
+        found["index"] = trouble
+    if lock is not None:
+        found["lock"] = lock.check
+    return found
 
 
 def _offer_storage(routes: Routes, external: ExternalStorage, listings: Listings, settings: WebSettings) -> None:

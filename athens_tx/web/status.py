@@ -21,10 +21,15 @@ from athens_tx.web.site import Metrics
 
 #: How long a store may take to say that it works, in seconds.
 CHECK_TIME = 10.0
+#: The same for what we can do without: who asks whether we are ready often waits no longer than a second.
+GLANCE_TIME = 0.5
 
 #: The C{RobotsFile} that nobody chose, and what is served while there is no such file.
 DEFAULT_ROBOTS_FILE = "robots.txt"
 STAY_AWAY = b"User-agent: *\nDisallow: /\n"
+
+#: Raises what is wrong.
+Check = Callable[[], Awaitable[None]]
 
 _log = Logger(namespace="athens_tx.web")
 
@@ -36,12 +41,17 @@ class Status:
         self,
         reactor: Any,
         settings: WebSettings,
-        checked: Mapping[str, Callable[[], Awaitable[None]]],
+        checked: Mapping[str, Check],
         metrics: Metrics | None,
+        helpful: Mapping[str, Check] | None = None,
     ) -> None:
-        """@param checked: what has to work, by its name."""
+        """
+        @param checked: what has to work, by its name.
+        @param helpful: what should, and what we do without for a while.
+        """
         self._reactor = reactor
         self._checked = checked
+        self._helpful = helpful or {}
         self._metrics = metrics
         self._robots = WatchedFile(reactor, settings.robots_file) if settings.robots_file else None
         self._built_in = settings.robots_file == DEFAULT_ROBOTS_FILE
@@ -54,27 +64,31 @@ class Status:
         return request.reply(200, b"", JSON)
 
     async def readyz(self, request: WebRequest) -> bytes:
-        """C{/readyz}: storage, index and lock work; 503 says which does not."""
-        checks = [self._problem(name, check()) for name, check in self._checked.items()]
-        results = await DeferredList([Deferred.fromCoroutine(check) for check in checks], consumeErrors=True)
-        problems = [str(problem) for _, problem in results if problem]
-        if problems:
-            return request.reply(503, f"{'; '.join(problems)}\n".encode())
-        return request.reply(200, b"", None)
+        """C{/readyz}: what has to work does; 503 says what does not. Both say without what else we do, a line each."""
+        checks = [self._problem(name, check(), CHECK_TIME) for name, check in self._checked.items()]
+        glances = [self._problem(name, check(), GLANCE_TIME) for name, check in self._helpful.items()]
+        asked = [Deferred.fromCoroutine(check) for check in [*checks, *glances]]
+        results = [str(problem) for _, problem in await DeferredList(asked, consumeErrors=True)]
+        problems = [f"{name}: {text}" for name, text in zip(self._checked, results, strict=False) if text]
+        without = zip(self._helpful, results[len(checks) :], strict=True)
+        lines = [*filter(None, ["; ".join(problems)]), *(f"{name}: degraded: {text}" for name, text in without if text)]
+        if not lines:
+            return request.reply(200, b"", None)
+        return request.reply(503 if problems else 200, "".join(f"{line}\n" for line in lines).encode())
 
-    async def _problem(self, name: str, check: Awaitable[None]) -> str:
+    async def _problem(self, name: str, check: Awaitable[None], limit: float) -> str:
         """@return: what is wrong, empty if nothing."""
         try:
-            await Deferred.fromCoroutine(_awaited(check)).addTimeout(CHECK_TIME, self._reactor)
+            await Deferred.fromCoroutine(_awaited(check)).addTimeout(limit, self._reactor)
         except TimeoutError:
-            return f"{name}: no answer in {CHECK_TIME:g} s"
+            return f"no answer in {limit:g} s"
         except CancelledError:
             raise
         except AthensError as error:
-            return f"{name}: {scrub(str(error))}"
+            return scrub(str(error))
         except Exception:
             _log.failure("the {room} could not be checked", room=name)
-            return f"{name}: internal error"
+            return "internal error"
         return ""
 
     async def version(self, request: WebRequest) -> bytes:

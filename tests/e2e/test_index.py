@@ -59,7 +59,9 @@ async def test_an_outage_costs_no_fetch_and_no_line(
         proxy.cut()
         assert (await daemon.get(f"/{LIB}/@v/v0.9.0.zip")).status == 200
         assert (await daemon.get("/index")).status == 503
-        assert (await daemon.get("/readyz")).status == 200
+        ready = await daemon.get("/readyz")
+        assert (ready.status, ready.body.startswith(b"index: degraded: lines wait for it: ")) == (200, True)
+        assert 'athens_degraded{part="index"} 1.0' in (await daemon.get("/metrics")).body.decode()
         assert await lag(daemon) == 1
 
         await daemon.kill()  # with its line in the journal

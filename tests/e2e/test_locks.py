@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_twisted
+from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import deferLater
 
 from tests.support import servers
 from tests.support.daemon import MakeDaemon, through
 from tests.support.servers_process import HOST
 from tests.support.servers_redis import PASSWORD
 from tests.support.upstream import Upstream
+
+reactor: Any = _reactor
 
 FILE = "/github.com/acme/lib/@v/v1.0.0.zip"
 
@@ -54,9 +59,14 @@ async def test_readiness_and_work_without_the_lock_service(
         daemon = await make_daemon(env=through(upstream, **env)).start()
         assert (await daemon.get("/readyz")).status == 200
         server.kill()
-        reply = await daemon.get("/readyz")
-        assert (reply.status, reply.body.startswith(b"lock: redis lock: ")) == (503, True)
         assert (await daemon.get(FILE)).status == 200
+        reply = await daemon.get("/readyz")
+        assert (reply.status, reply.body.startswith(b"lock: degraded: redis lock: ")) == (200, True)
+        assert 'athens_degraded{part="lock"} 1.0' in (await daemon.get("/metrics")).body.decode()
+        server.start()
+        while (await daemon.get("/readyz")).body:
+            await deferLater(reactor, 0.1)
+        assert 'athens_degraded{part="lock"} 0.0' in (await daemon.get("/metrics")).body.decode()
         assert daemon.has_logged("no lock for github.com/acme/lib@v1.0.0, going on without")
         assert await daemon.stop() == 0
     finally:

@@ -77,7 +77,7 @@ async def test_a_server_that_is_away_delays_no_save_and_gets_its_lines_later(
     ):
         await read(index)
     assert reactor.seconds() - before < 5
-    await until(lambda: index._in_trouble)
+    await until(lambda: index.trouble)
     assert 0 < index.lag_seconds() < 60
     proxy.accept()
     await until(lambda: not index.lag_lines())
@@ -96,7 +96,7 @@ async def test_the_time_of_a_line_is_that_of_its_save(indexes: Make, proxy: Faul
     before = index._now()
     await add(index, 1)
     after = index._now()
-    await until(lambda: index._in_trouble)
+    await until(lambda: index.trouble)
     proxy.accept()
     await until(lambda: not index.lag_lines())
     [line] = await read(index)
@@ -109,7 +109,7 @@ async def test_lines_that_wait_outlive_the_process(indexes: Make, proxy: FaultPr
     proxy.refuse()
     proxy.cut()
     await add(first, *range(5))
-    await until(lambda: first._in_trouble)
+    await until(lambda: first.trouble)
     before = reactor.seconds()
     await first.stopService()
     assert reactor.seconds() - before < 6
@@ -129,7 +129,7 @@ async def test_lines_of_a_dead_process_are_taken_over_while_another_runs(
     proxy.refuse()
     proxy.cut()
     await add(dying, 2, 3)
-    await until(lambda: dying._in_trouble)
+    await until(lambda: dying.trouble)
     await dying.stopService()
     proxy.accept()
     await until(lambda: living.lag_lines() == 0 and len(list(living._keeper._journal._folder.iterdir())) == 1)
@@ -199,7 +199,7 @@ async def test_a_table_that_is_gone_is_trouble_until_it_is_back(indexes: Make, b
     with pytest.raises(IndexUnavailable) as caught:
         await index._table.check()
     assert "example.com" not in str(caught.value)
-    await until(lambda: index._in_trouble)
+    await until(lambda: index.trouble)
     backend.database.execute("ALTER TABLE elsewhere RENAME TO indexes")
     await until(lambda: not index.lag_lines())
     assert await versions(index) == ["v1.1.0", "v1.2.0"]
@@ -322,7 +322,7 @@ async def test_the_server_itself_ends_and_comes_back(name: str, tmp_path: Path) 
         assert await versions(index) == ["v1.1.0"]
         server.kill()
         assert await add(index, 2, 3) < 1.0
-        await until(lambda: index._in_trouble)
+        await until(lambda: index.trouble)
         server.start()
         await until(lambda: not index.lag_lines(), 20)
         server.end()

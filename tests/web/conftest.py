@@ -296,18 +296,20 @@ async def serve() -> AsyncIterator[Callable[..., Server]]:
     """A function that starts a site with the given settings."""
     servers: list[Server] = []
 
-    def start(*, metrics: Any = ..., clock: Any = reactor, **settings: Any) -> Server:
+    def start(
+        *, metrics: Any = ..., clock: Any = reactor, index: Any = None, lock: Any = None, **settings: Any
+    ) -> Server:
         parts: dict[str, Any] = {
             "protocol": FakeProtocol(),
             "gate": FakeGate(),
             "storage": FakeStore(),
-            "index": FakeStore(),
+            "index": index or FakeStore(),
             "sumdb": FakeSumDB(),
             "metrics": FakeMetrics(),
         }
         if metrics is not ...:
             parts["metrics"] = metrics
-        site = make_site(reactor=clock, settings=WebSettings(**settings), **parts)
+        site = make_site(reactor=clock, settings=WebSettings(**settings), lock=lock, **parts)
         port = reactor.listenTCP(0, site, interface="127.0.0.1")
         servers.append(Server(site, port, **parts))
         return servers[-1]

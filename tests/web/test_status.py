@@ -9,11 +9,14 @@ from typing import Any
 import pytest_twisted
 from twisted.internet import reactor as _reactor
 from twisted.internet.defer import Deferred
+from zope.interface import implementer
 
 from athens_tx.config import Config
-from athens_tx.errors import StorageUnavailable
+from athens_tx.errors import IndexUnavailable, LockUnavailable, StorageUnavailable
+from athens_tx.interfaces import ILagging
 from athens_tx.web import status
 from athens_tx.web.files import MAX_FILE
+from tests.web.conftest import FakeStore
 
 reactor: Any = _reactor
 
@@ -39,6 +42,38 @@ async def test_a_store_that_does_not_answer_is_not_ready(serve: Any, monkeypatch
     server.index.wait = Deferred()
     got = await server.ask("/readyz")
     assert (got.status, got.body) == (503, b"index: no answer in 0.05 s\n")
+
+
+@implementer(ILagging)
+class Lagging(FakeStore):
+    """An index whose lines may wait."""
+
+    trouble = ""
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_we_can_do_without_is_named_and_sends_nobody_away(serve: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(status, "GLANCE_TIME", 0.05)
+    index, lock = Lagging(), FakeStore()
+    server = serve(index=index, lock=lock)
+    got = await server.ask("/readyz")
+    assert (got.status, got.body) == (200, b"")
+    lock.failure = LockUnavailable("redis lock: look: can't connect", detail="to 10.0.0.1")
+    index.trouble = "mysql: can't connect"
+    lines = (
+        b"index: degraded: lines wait for it: mysql: can't connect\nlock: degraded: redis lock: look: can't connect\n"
+    )
+    got = await server.ask("/readyz")
+    assert (got.status, got.body) == (200, lines)
+    server.storage.failure = StorageUnavailable("s3 storage: away")
+    index.failure = IndexUnavailable("the journal takes no lines")
+    got = await server.ask("/readyz")
+    assert got.status == 503
+    assert got.body == b"storage: s3 storage: away; index: the journal takes no lines\n" + lines
+    server.storage.failure = index.failure = None
+    index.trouble, lock.wait = "", Deferred()
+    got = await server.ask("/readyz")
+    assert (got.status, got.body) == (200, b"lock: degraded: no answer in 0.05 s\n")
 
 
 @pytest_twisted.ensureDeferred
