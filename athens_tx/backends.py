@@ -122,13 +122,14 @@ def _postgres(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
 
 
 def _sql_index(reactor: Any, dialect: Any, table: Any, config: Config, environ: Mapping[str, str]) -> Any:
-    from athens_tx.index.journal import Journal, journal_folder
+    from athens_tx.index.journal import Journal
+    from athens_tx.index.journal_folders import journal_folder
     from athens_tx.index.journaled import JournaledIndex
     from athens_tx.index.sql import LineTable
 
     base = journal_folder(config.index_journal, config.go_get_dir, environ)
     folder = base / dialect.name / f"{table.host}-{table.port}-{table.database}".replace("/", "_")
-    return JournaledIndex(reactor, LineTable(reactor, dialect), Journal(folder))
+    return JournaledIndex(reactor, LineTable(reactor, dialect), Journal(folder, base=base))
 
 
 @contextmanager

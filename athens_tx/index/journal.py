@@ -10,11 +10,9 @@ runs in threads.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import secrets
 import stat
-import tempfile
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -26,7 +24,8 @@ from twisted.logger import Logger
 
 from athens_tx.index import intents, journal_lines
 from athens_tx.index.intents import LONG_AGO, Intents
-from athens_tx.index.journal_lines import create
+from athens_tx.index.journal_folders import INTENTS, LINES, LOCK, REST, directories, forgotten, locked, remove
+from athens_tx.index.journal_lines import close, create
 from athens_tx.interfaces import IndexLine
 from athens_tx.module.version import ModuleVersion
 
@@ -38,21 +37,6 @@ _CHUNK = 128 << 10
 _SLACK = 4 << 20
 #: Bytes by which it is tried whether the disk takes some.
 _PROBE = 4096
-#: The files of a process.
-_LINES, _INTENTS, _LOCK, _REST = "lines", "intents", "lock", "rest"
-
-
-def journal_folder(chosen: str, go_get_dir: str, environ: Mapping[str, str]) -> Path:
-    """
-    @param chosen: C{IndexJournal}.
-    @return: where journals are; if nobody said so, in the first place of those that outlive a restart.
-    """
-    if chosen:
-        return Path(os.path.abspath(chosen))
-    kept = environ.get("STATE_DIRECTORY", "").partition(":")[0] or go_get_dir
-    if kept:
-        return Path(os.path.abspath(kept)) / "index-journal"
-    return Path(tempfile.gettempdir()) / f"athens-tx-index-{os.geteuid()}"
 
 
 class JournalFull(Exception):
@@ -82,11 +66,15 @@ class Journal:
 
     log = Logger()
 
-    def __init__(self, folder: Path, *, most: int = MOST_BYTES) -> None:
-        """@param folder: for one index, of one database; is made if it is absent."""
+    def __init__(self, folder: Path, *, base: Path | None = None, most: int = MOST_BYTES) -> None:
+        """
+        @param folder: for one index, of one database; is made if it is absent.
+        @param base: see L{forgotten}.
+        """
         self.waiting = 0
         self.oldest: datetime | None = None
         self._folder = folder
+        self._base = base
         self._most = most
         self._path = folder
         self._lock = -1
@@ -105,11 +93,17 @@ class Journal:
         with self._turn:
             self._make_folder()
             self._path, self._lock = self._free()
-            self._file = create(self._path / _LINES)
-            self._intents = Intents(self._path / _INTENTS)
+            self._file = create(self._path / LINES)
+            self._intents = Intents(self._path / INTENTS)
             journal_lines.fsync_directories([self._path, self._folder])
             self._count()
         self.adopt()
+        for other in forgotten(self._base, self._folder) if self._base is not None else ():
+            text = (
+                "lines of the index of another database wait in {path}; if it is gone, or has another name now, remove"
+            )
+            text += " the folder: athens-tx index rebuild adds what is missing"
+            self.log.warn(text, path=str(other))
 
     def _make_folder(self) -> None:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -120,7 +114,7 @@ class Journal:
     def _free(self) -> tuple[Path, int]:
         """@return: a directory that nobody has, and its lock."""
         for path in self._others():
-            lock = _locked(path)
+            lock = locked(path)
             if lock >= 0:
                 return path, lock
         return self._new()
@@ -129,17 +123,17 @@ class Journal:
         while True:
             path = self._folder / secrets.token_hex(8)
             path.mkdir(mode=0o700)
-            lock = _locked(path)
+            lock = locked(path)
             if lock >= 0:
                 return path, lock
 
     def _others(self) -> list[Path]:
-        return [path for path in _directories(self._folder) if path != self._path]
+        return [path for path in directories(self._folder) if path != self._path]
 
     def adopt(self) -> None:
         """Take over what processes have left that are gone."""
         for path in self._others():
-            lock = _locked(path)
+            lock = locked(path)
             if lock < 0:
                 continue
             try:
@@ -151,41 +145,41 @@ class Journal:
                 os.close(lock)
 
     def _take(self, path: Path) -> None:
-        with suppress(FileNotFoundError), (path / _LINES).open("rb") as file:
+        with suppress(FileNotFoundError), (path / LINES).open("rb") as file:
             rest = b""
             while data := file.read(_CHUNK):
                 whole, end, rest = (rest + data).rpartition(b"\n")
                 rest = rest.lstrip(b"\0")[-_CHUNK:]
                 if end:
                     self._write(whole + end)
-        begun = intents.read(path / _INTENTS)
+        begun = intents.read(path / INTENTS)
         with self._noting:
             assert self._intents is not None
             self._intents.begin({mv: LONG_AGO for mv in begun if mv not in self._intents.open_since})
-        _remove(path)
+        remove(path)
 
     def _keep_name(self) -> None:
         """Our files may have been removed, with all that is in them, by somebody who tidied up: write them anew."""
         if self._lock < 0:
             raise OSError(errno.EBADF, "it is closed", str(self._path))
         assert self._intents is not None
-        there = journal_lines.same(self._file, self._path / _LINES)
-        if there and self._intents.there() and journal_lines.same(self._lock, self._path / _LOCK):
+        there = journal_lines.same(self._file, self._path / LINES)
+        if there and self._intents.there() and journal_lines.same(self._lock, self._path / LOCK):
             return
         self._make_folder()
         path, lock = self._new()
         file = -1
         try:
-            file = create(path / _LINES)
+            file = create(path / LINES)
             journal_lines.copy(self._file, 0, self._end, file)
             os.fsync(file)
             with self._noting:
-                self._intents.move(path / _INTENTS)
+                self._intents.move(path / INTENTS)
             journal_lines.fsync_directories([path, self._folder])
         except BaseException:
-            _close(file, lock)
+            close(file, lock)
             raise
-        _close(self._file, self._lock)
+        close(self._file, self._lock)
         self._path, self._file, self._lock = path, file, lock
         self.log.error("the index journal was removed while it was in use; it is at {path} now", path=str(path))
 
@@ -197,9 +191,9 @@ class Journal:
             assert self._intents is not None
             if not self.waiting and not self._intents.open_since:
                 with suppress(OSError):
-                    _remove(self._path)
+                    remove(self._path)
             self._intents.close()
-            _close(self._file, self._lock)
+            close(self._file, self._lock)
             self._lock = self._file = -1
 
     # -- lines
@@ -305,15 +299,15 @@ class Journal:
 
     def _shorten(self) -> None:
         """Leave away what is behind us; where there is no room for that, it is tried again some time later."""
-        rest, file = self._path / _REST, -1
+        rest, file = self._path / REST, -1
         try:
             file = create(rest, os.O_TRUNC)
             journal_lines.copy(self._file, self._start, self._end, file)
             os.fsync(file)
-            os.rename(rest, self._path / _LINES)
+            os.rename(rest, self._path / LINES)
         except OSError as error:
             self.log.debug("the index journal {path} stays long: {reason}", path=str(self._path), reason=str(error))
-            _close(file)
+            close(file)
             with suppress(OSError):
                 os.unlink(rest)
             self._shorten_at = self._start + _SLACK
@@ -348,39 +342,3 @@ class Journal:
             assert self._intents is not None
             known = self._intents.open_since
             self._intents.settle([mv for mv in versions if known.get(mv, before) <= before])
-
-
-def _remove(path: Path) -> None:
-    """Remove the directory of a process; its lock is ours."""
-    for name in (_LINES, _INTENTS, _REST, intents.new_name(_INTENTS), _LOCK):
-        with suppress(FileNotFoundError):
-            os.unlink(path / name)
-    with suppress(OSError):  # somebody else is about to take it
-        os.rmdir(path)
-
-
-def _directories(folder: Path) -> list[Path]:
-    with os.scandir(folder) as entries:
-        return sorted(folder / entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
-
-
-def _close(*descriptors: int) -> None:
-    for descriptor in descriptors:
-        with suppress(OSError):  # none, perhaps
-            os.close(descriptor)
-
-
-def _locked(path: Path) -> int:
-    """@return: the descriptor that holds the lock of a directory; -1 if somebody else has it, or removed it."""
-    try:
-        descriptor = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except OSError:
-        return -1
-    with suppress(OSError):
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(descriptor), os.stat(path / "lock")):
-            kept, descriptor = descriptor, -1
-            return kept
-    if descriptor >= 0:
-        os.close(descriptor)
-    return -1

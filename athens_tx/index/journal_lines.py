@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -61,6 +62,13 @@ def same(file: int, path: Path) -> bool:
 def create(path: Path, flags: int = 0) -> int:
     """@return: a file to read and write, for this user only; never what a link points at."""
     return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | flags, 0o600)
+
+
+def close(*descriptors: int) -> None:
+    """Close files, of which some may not be open."""
+    for descriptor in descriptors:
+        with suppress(OSError):
+            os.close(descriptor)
 
 
 def fsync_directories(paths: Sequence[Path]) -> None:

@@ -14,9 +14,11 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeElapsedColumn
 from twisted.internet.task import deferLater
 
-from athens_tx.errors import AthensError, ConfigError, IndexUnavailable, StorageUnavailable
+from athens_tx.errors import AthensError, ConfigError, IndexUnavailable, InvalidModule, StorageUnavailable
 from athens_tx.interfaces import Filled, IFillable
-from athens_tx.module.version import ModuleVersion
+from athens_tx.module.path import check_path
+from athens_tx.module.version import ModuleVersion, is_canonical
+from athens_tx.progress import Pages, shown
 
 if TYPE_CHECKING:
     from athens_tx.config import Config
@@ -30,6 +32,9 @@ PAGE = 1000
 PAUSES = (1.0, 3.0, 9.0)
 #: Versions that the JSON document lists; all are counted.
 LISTED = 10_000
+#: Why something gets no line: only the first is a failure.
+NOT_HELD = "the index can't hold it"
+NO_VERSION = "is no version of a module: passed over"
 
 
 def why_not_rebuild(config: Config) -> list[str]:
@@ -44,11 +49,12 @@ def why_not_rebuild(config: Config) -> list[str]:
 
 @attrs.define
 class Tally:
-    """How many versions were seen: those that got a line, that had one, and that can't have one."""
+    """How many versions were seen: that got a line, that had one, that can't have one, and that are none."""
 
     added: int = 0
     there: int = 0
     refused: int = 0
+    passed_over: int = 0
 
 
 class Rebuild:
@@ -58,32 +64,45 @@ class Rebuild:
     @ivar tally: what came of it so far.
     """
 
-    def __init__(self, assembly: Assembly, refused: Callable[[ModuleVersion], None]) -> None:
-        """@raise ConfigError: the index can't be filled."""
+    def __init__(self, assembly: Assembly, tell: Callable[[ModuleVersion, str], None]) -> None:
+        """
+        @param tell: is given what gets no line, and why.
+        @raise ConfigError: the index can't be filled.
+        """
         if not IFillable.providedBy(assembly.index):
             raise ConfigError(["IndexType: this index can't be rebuilt"])
         self.tally = Tally()
         self._index: Any = assembly.index
         self._storage = assembly.storage
         self._reactor = assembly.reactor
-        self._refused = refused
+        self._tell = tell
 
     async def run(self, passed: Callable[[], None]) -> None:
         """
         @param passed: called after each page.
         @raise AthensError: it can't go on.
         """
-        token, more = "", True
-        while more:
+        token, pages = "", Pages()
+        while True:
             page, token = await self._again(lambda token=token: self._storage.catalog(token, PAGE))
-            filled: Filled = await self._again(lambda page=page: self._index.fill(page))
-            self.tally.added += filled.added
-            self.tally.there += filled.there
-            self.tally.refused += len(filled.refused)
-            for mv in filled.refused:
-                self._refused(mv)
+            pages.turn(page, token)
+            await self._fill(page)
             passed()
-            more = bool(token)
+            if not token:
+                return
+
+    async def _fill(self, page: Sequence[ModuleVersion]) -> None:
+        versions = [mv for mv in page if _is_version(mv)]
+        for mv in page:
+            if not _is_version(mv):  # a folder of somebody else's that looks like one to the storage
+                self.tally.passed_over += 1
+                self._tell(mv, NO_VERSION)
+        filled: Filled = await self._again(lambda: self._index.fill(versions))
+        self.tally.added += filled.added
+        self.tally.there += filled.there
+        self.tally.refused += len(filled.refused)
+        for mv in filled.refused:
+            self._tell(mv, NOT_HELD)
 
     async def _again(self, ask: Callable[..., Awaitable[T]]) -> T:
         """@return: what C{ask} gives, some time, although somebody may be in trouble now."""
@@ -97,13 +116,13 @@ class Rebuild:
 
 async def rebuild_index(assembly: Assembly, as_json: bool) -> int:
     """@return: 0 if all that is stored is in the index now, else 1."""
-    refused: list[ModuleVersion] = []
+    failures: list[dict[str, str]] = []
 
-    def tell(mv: ModuleVersion) -> None:
+    def tell(mv: ModuleVersion, why: str) -> None:
         if not as_json:
-            click.echo(f"{mv}: the index can't hold it", file=sys.stderr)
-        elif len(refused) < LISTED:
-            refused.append(mv)
+            click.echo(shown(f"{mv}: {why}"), file=sys.stderr)
+        elif why is NOT_HELD and len(failures) < LISTED:
+            failures.append({"module": mv.path, "version": mv.version, "error": why})
 
     rebuild = Rebuild(assembly, tell)
     tally, started, stopped = rebuild.tally, assembly.reactor.seconds(), "it was cut short"
@@ -117,14 +136,21 @@ async def rebuild_index(assembly: Assembly, as_json: bool) -> int:
     except AthensError as error:
         stopped = f"{error}: {error.detail}" if error.detail else str(error)
     finally:
-        _summary(tally, max(assembly.reactor.seconds() - started, 0.001), stopped, refused, as_json)
+        _summary(tally, max(assembly.reactor.seconds() - started, 0.001), stopped, failures, as_json)
     return 1 if stopped or tally.refused else 0
 
 
-def _summary(tally: Tally, seconds: float, stopped: str, refused: Sequence[ModuleVersion], as_json: bool) -> None:
+def _is_version(mv: ModuleVersion) -> bool:
+    try:
+        check_path(mv.path)
+    except InvalidModule:
+        return False
+    return is_canonical(mv.version)
+
+
+def _summary(tally: Tally, seconds: float, stopped: str, failures: Sequence[Any], as_json: bool) -> None:
     rate = (tally.added + tally.there + tally.refused) / seconds
     if as_json:
-        failures = [{"module": mv.path, "version": mv.version, "error": "the index can't hold it"} for mv in refused]
         state = {"complete": not stopped, "stopped": stopped, **attrs.asdict(tally)}
         rates = {"seconds": round(seconds, 3), "versions_per_second": round(rate, 3)}
         click.echo(json.dumps({**state, **rates, "failures": failures}, indent=2))

@@ -17,7 +17,8 @@ import pytest
 
 from athens_tx.index import journal as module
 from athens_tx.index import journal_lines
-from athens_tx.index.journal import Journal, JournalFull, journal_folder
+from athens_tx.index.journal import Journal, JournalFull
+from athens_tx.index.journal_folders import journal_folder
 from athens_tx.index.journal_lines import create, written
 from athens_tx.interfaces import IndexLine
 from athens_tx.module.version import ModuleVersion as MV
@@ -312,6 +313,31 @@ def test_a_disk_is_tried_without_a_line(tmp_path: Path) -> None:
     with pytest.raises(OSError):
         journal.try_disk()
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_lines_for_another_database_are_not_forgotten_in_silence(tmp_path: Path, logged: list[dict[str, Any]]) -> None:
+    def said() -> list[str]:
+        found = [event["path"] for event in logged if "another database" in event["log_format"]]
+        logged.clear()
+        return found
+
+    ours, other, third = (tmp_path / "mysql" / name for name in ("here-3306-a", "there-3306-a", "third-3306-a"))
+    old = opened(other, base=tmp_path)
+    old.append([line(1)])
+    alive = opened(third, base=tmp_path)
+    alive.append([line(2)])
+    opened(ours, base=tmp_path).close()
+    assert said() == []  # their process sees to them
+    old.close()
+    journal = opened(ours, base=tmp_path)
+    assert said() == [str(other)]
+    journal.close()
+    again = opened(other, base=tmp_path)
+    assert drain(again) == [line(1)]
+    again.close()
+    opened(ours, base=tmp_path).close()
+    assert said() == []
+    alive.close()
 
 
 def test_somebody_elses_folder_is_not_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

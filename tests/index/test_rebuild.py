@@ -79,7 +79,7 @@ async def test_what_is_missing_is_added_once(world: World, capsys: pytest.Captur
 
 @pytest_twisted.ensureDeferred
 async def test_what_can_not_be_held_is_told(world: World, capsys: pytest.CaptureFixture[str]) -> None:
-    long = MV("x" * 256, "v1.0.0")
+    long = MV("example.com/" + "x" * 120 + "/" + "x" * 123, "v1.0.0")
     world.stored.insert(7, long)
     assert await world.run() == 1
     captured = capsys.readouterr()
@@ -89,6 +89,32 @@ async def test_what_can_not_be_held_is_told(world: World, capsys: pytest.Capture
     said = json.loads(capsys.readouterr().out)
     assert [failure["module"] for failure in said["failures"]] == [long.path]
     assert (said["complete"], said["refused"]) == (True, 1)
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_version_gets_no_line(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    odd = [MV("example.com/a", "notaversion"), MV("../a\n\x1b[2J", "v1.0.0"), MV("example.com/\ud800", "v1.0.0")]
+    world.stored = [*odd, *MANY[:3]]
+    assert await world.run() == 0
+    captured = capsys.readouterr()
+    assert captured.err.splitlines()[:2] == [
+        "example.com/a@notaversion: is no version of a module: passed over",
+        "../a\\n\\x1b[2J@v1.0.0: is no version of a module: passed over",
+    ]
+    assert list(world.index.known) == MANY[:3]
+    assert await world.run(as_json=True) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["passed_over"], said["there"], said["failures"]) == (3, 3, [])
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_catalog_that_goes_in_circles_ends(world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    async def circle(token: str, limit: int) -> tuple[Sequence[MV], str]:
+        return MANY[:10], "again"
+
+    world.catalog = circle  # type: ignore[method-assign]
+    assert await world.run() == 1
+    assert "round in circles" in capsys.readouterr().err
 
 
 @pytest_twisted.ensureDeferred
