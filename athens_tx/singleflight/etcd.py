@@ -29,6 +29,8 @@ from athens_tx.starting import in_time
 LEASE = 30.0
 #: Seconds that the start waits for the servers.
 START_LIMIT = 20.0
+#: What nobody calls a module.
+PROBE = "athens-tx:probe"
 #: Seconds before one who has lost his place looks again.
 _PAUSE = 0.1
 
@@ -50,7 +52,7 @@ class EtcdLocks:
     async def connect(self) -> None:
         """See L{ILocks.connect}: once the whole of what a lock needs."""
         try:
-            await in_time(self.reactor, self.check(), ENDPOINTS, limit=START_LIMIT)
+            await in_time(self.reactor, self._probe(), ENDPOINTS, limit=START_LIMIT)
         except LockUnavailable as error:
             text = ": ".join(filter(None, (str(error).rpartition(": ")[2], error.detail)))
             raise ConfigError([f"{ENDPOINTS}: {text}"]) from error
@@ -60,8 +62,12 @@ class EtcdLocks:
         await self.gateway.close()
 
     async def check(self) -> None:
-        """See L{ILocks.check}: by a lock that nobody else wants."""
-        lock = self.lock(f"athens-tx:probe@{secrets.token_hex(8)}")
+        """See L{ILocks.check}: by a read, which a majority of the servers has to agree to."""
+        await self.ask("look", "kv/range", {"key": key(PROBE), "count_only": True})
+
+    async def _probe(self) -> None:
+        """The whole of what a lock needs, by one that nobody else wants."""
+        lock = self.lock(f"{PROBE}@{secrets.token_hex(8)}")
         await lock.take()
         await lock.release()
 

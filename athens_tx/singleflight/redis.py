@@ -72,7 +72,7 @@ class Servers(Protocol):
         """Cut all connections."""
 
     async def check(self) -> None:
-        """Ask them; raise one of L{TROUBLE}."""
+        """Ask them, and write nothing; raise one of L{TROUBLE}."""
 
     async def run(self, script: Script, key: bytes, *arguments: str | bytes | int, taking: bool = False) -> Any:
         """
@@ -99,7 +99,7 @@ class OneServer:
         self._node = Node(self._reactor, self._dial, locks.heard, locks.hold_on)
         try:
             await self._node.connect()
-            await self.check()
+            await self._node.run(PROBE, probe_key())
         except TROUBLE as error:
             raise unstartable(self._setting, self._address, error) from error
 
@@ -108,7 +108,7 @@ class OneServer:
             await self._node.close()
 
     async def check(self) -> None:
-        await self._node.run(PROBE, probe_key())
+        await self._node.ask("PING")
 
     async def run(self, script: Script, key: bytes, *arguments: str | bytes | int, taking: bool = False) -> Any:
         return await self._node.run(script, key, *arguments, taking=taking)

@@ -51,6 +51,8 @@ class Cluster:
         self._owners: list[tuple[int, int, Address]] = []
         self._moved: dict[int, Address] = {}
         self._looking: Deferred[None] | None = None
+        self._seen: Waiters[None] = Waiters()
+        self._suspects: set[Address] = set()
         self._began = False
 
     async def connect(self, locks: RedisLocks) -> None:
@@ -59,6 +61,7 @@ class Cluster:
         try:
             await self._look()
             await self.check()
+            await self.run(PROBE, probe_key())
             self._began = True
         except TROUBLE as error:
             raise unstartable(self._setting, addresses, error) from error
@@ -73,7 +76,6 @@ class Cluster:
     async def check(self) -> None:
         for address in {owner for _, _, owner in self._owners}:
             await (await self._node(address)).ask("PING")
-        await self.run(PROBE, probe_key())
 
     async def run(self, script: Script, key: bytes, *arguments: str | bytes | int, taking: bool = False) -> Any:
         """Ask the server of the key, and whom it names; raise one of L{TROUBLE} within the limit of a command."""
@@ -105,7 +107,8 @@ class Cluster:
                     raise
             except TROUBLE:
                 # A replica may be the master by now; who is, the others know.
-                await self._look()
+                self._suspects.add(address)
+                await self._look_soon().wait()
                 if self._owner(number) == address:
                     raise
                 address, asking = self._owner(number), False
@@ -121,28 +124,38 @@ class Cluster:
                 return address
         raise Unusable("no server has the slot of this key")
 
-    def _look_soon(self) -> None:
+    def _look_soon(self) -> Waiters[None]:
+        """@return: the result of the look that is under way, for all who need one."""
         if self._looking is None:
+            self._seen = Waiters()
             self._looking = Deferred.fromCoroutine(self._look())
             self._looking.addBoth(self._looked)
+        return self._seen
 
     def _looked(self, result: Any) -> None:
         self._looking = None
         if isinstance(result, Failure) and not result.check(CancelledError, *TROUBLE):
             self.log.failure("redis lock: who has which slots was not found out", result)
+        if isinstance(result, Failure) and not result.check(*TROUBLE):
+            result = Failure(Unusable("who has which slots was not found out"))
+        self._seen.land(result)
 
     async def _look(self) -> None:
-        """Ask who has which slots; raise one of L{TROUBLE}, the last one there was."""
+        """Ask who has which slots, last those who did not answer lately; raise one of L{TROUBLE}, the last."""
         trouble: Exception = Unusable("none of its servers is known")
-        known = [self._seeds[0].at(*address) for address in self._nodes]
-        for server in [*known, *self._seeds]:
+        known = {address: self._seeds[0].at(*address) for address in self._nodes}
+        known |= {(seed.host, seed.port): seed for seed in self._seeds}
+        for address in sorted(known, key=self._suspects.__contains__):
+            server = known[address]
             try:
                 table = await self._asked(server)
             except TROUBLE as error:
                 trouble = error
+                self._suspects.add(address)
                 text = "redis lock: {server} does not say who has which slots: {reason}"
                 self.log.debug(text, server=server.address, reason=described(error)[0])
                 continue
+            self._suspects.discard(address)
             await self._learn(table)
             return
         raise trouble
@@ -175,7 +188,8 @@ class Cluster:
                 self.log.debug("redis lock: {server}: {reason}", server=_shown(address), reason=described(error)[0])
         if before and sorted(before) != sorted(table):
             self.log.info("redis lock: the servers of the cluster have changed")
-            await self._locks.hold_on()
+            holding = Deferred.fromCoroutine(self._locks.hold_on())  # which may have to wait for the next look
+            holding.addErrback(lambda failure: self.log.failure("redis lock: could not hold on", failure))
 
     async def _node(self, address: Address) -> Node:
         if address in self._nodes:

@@ -41,7 +41,7 @@ class Node:
         dial: Callable[[], Awaitable[Link]],
         heard: Callable[[bytes], None],
         back: Callable[[], Awaitable[None]],
-        away: Callable[[], None] = lambda: None,
+        away: Callable[[], object] = lambda: None,
     ) -> None:
         """
         @param dial: makes a connection; raises one of L{TROUBLE}.

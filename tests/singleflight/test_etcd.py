@@ -579,3 +579,12 @@ def test_the_lines_of_a_watch() -> None:
     assert news({"result": {**HEADER, "canceled": True, "compact_revision": "3"}})
     assert news({"error": {"message": "gone"}})
     assert news(b"<html>\n")
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_look_whether_it_works_writes_nothing(server: Etcd) -> None:
+    async with connected(server.port) as locks:
+        before = (await locks.ask("test", "kv/range", {"key": "AA=="})).revision
+        for _ in range(3):
+            await locks.check()
+        assert (await locks.ask("test", "kv/range", {"key": "AA=="})).revision == before

@@ -231,6 +231,21 @@ async def test_a_release_between_the_look_and_the_wait_is_not_missed() -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_a_look_whether_it_works_writes_nothing() -> None:
+    def changes() -> bytes:
+        lines = servers.redis().ask("INFO", "persistence").splitlines()
+        return next(line for line in lines if line.startswith(b"rdb_changes_since_last_save"))
+
+    async with connected(table(address(servers.redis().port), PASSWORD)) as locks:
+        before = changes()
+        for _ in range(3):
+            await locks.check()
+        assert changes() == before
+        await works(locks)
+        assert changes() != before
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_black_hole_is_left_in_time(proxy: FaultProxy, impatient: None) -> None:
     async with connected(table(address(proxy.port), PASSWORD)) as locks:
         lock = locks.lock(name())

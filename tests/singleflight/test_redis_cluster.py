@@ -205,7 +205,11 @@ def scripted(**nodes: Script) -> RedisCluster:
     cluster = RedisCluster(reactor, Dialer(reactor, Trust("")), [], "SingleFlight.Redis.Endpoint")
     cluster._nodes = {(host, 1): node for host, node in nodes.items()}  # type: ignore[misc]
     cluster._owners = [(0, 16383, ("one", 1))]
-    cluster._look_soon = lambda: None  # type: ignore[method-assign]
+
+    async def look() -> None:
+        """Nothing has changed."""
+
+    cluster._look = look  # type: ignore[method-assign]
     return cluster
 
 
@@ -259,6 +263,49 @@ async def test_a_server_that_breaks_off_is_asked_again_if_it_has_a_successor() -
     two.answers = [TimeoutError("no answer")]
     with pytest.raises(TimeoutError):
         await cluster.run(TAKE, b"a@b")
+
+
+@pytest_twisted.ensureDeferred
+async def test_all_whose_server_breaks_off_share_one_look_at_the_others() -> None:
+    one, two = Script(TimeoutError("no answer")), Script(1)
+    cluster = scripted(one=one, two=two)
+    looks, seen = [], Deferred[None]()
+
+    async def look() -> None:
+        looks.append(1)
+        await seen
+        cluster._owners = [(0, 16383, ("two", 1))]
+
+    cluster._look = look  # type: ignore[method-assign]
+    running = [Deferred.fromCoroutine(cluster.run(TAKE, b"a@b")) for _ in range(20)]
+    assert len(looks) == 1
+    seen.callback(None)
+    assert await gatherResults(running) == [1] * 20
+
+
+@pytest_twisted.ensureDeferred
+async def test_who_did_not_answer_is_asked_last_who_has_which_slots() -> None:
+    cluster = scripted(one=Script(TimeoutError("no answer")), two=Script(1), three=Script(1))
+    del cluster._look
+    cluster._seeds = [RedisServer("one", 1)]
+    asked = []
+
+    async def ask(server: RedisServer) -> Any:
+        asked.append(server.host)
+        if server.host != "three":
+            raise TimeoutError("no answer")
+        return [(0, 16383, ("three", 1))]
+
+    async def learn(table: Any) -> None:
+        cluster._owners = table
+
+    cluster._asked = ask  # type: ignore[method-assign]
+    cluster._learn = learn  # type: ignore[method-assign]
+    assert await cluster.run(TAKE, b"a@b") == 1
+    assert asked == ["two", "three"]
+    asked.clear()
+    await cluster._look()
+    assert asked == ["three"], "those who did not answer are known"
 
 
 class FakeLink:
