@@ -21,9 +21,18 @@ from athens_tx.config.backends import Etcd
 from athens_tx.errors import ConfigError, LockLost, LockUnavailable
 from athens_tx.http_client import HttpClient
 from athens_tx.interfaces import ILock, ILocks
-from athens_tx.singleflight.etcd_gateway import ATTEMPT_LIMIT, EXISTS, NOT_FOUND, Answer, EtcdRefused, Gateway, key
+from athens_tx.singleflight.etcd_gateway import (
+    ATTEMPT_LIMIT,
+    EXISTS,
+    NOT_FOUND,
+    Answer,
+    EtcdRefused,
+    Gateway,
+    NoServer,
+    key,
+)
 from athens_tx.singleflight.etcd_servers import ENDPOINTS, parse
-from athens_tx.starting import in_time
+from athens_tx.starting import Away, in_time, patiently
 
 #: Seconds that a lock lives without being renewed. Athens' own lives 60 s; each renews his, so they need not agree.
 LEASE = 30.0
@@ -51,11 +60,15 @@ class EtcdLocks:
 
     async def connect(self) -> None:
         """See L{ILocks.connect}: once the whole of what a lock needs."""
+        await in_time(self.reactor, patiently(self.reactor, self._start), ENDPOINTS, limit=START_LIMIT)
+
+    async def _start(self) -> None:
         try:
-            await in_time(self.reactor, self._probe(), ENDPOINTS, limit=START_LIMIT)
+            await self._probe()
         except LockUnavailable as error:
             text = ": ".join(filter(None, (str(error).rpartition(": ")[2], error.detail)))
-            raise ConfigError([f"{ENDPOINTS}: {text}"]) from error
+            kind = Away if isinstance(error, NoServer) else ConfigError
+            raise kind([f"{ENDPOINTS}: {text}"]) from error
 
     async def close(self) -> None:
         """See L{ILocks.close}."""

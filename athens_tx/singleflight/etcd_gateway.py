@@ -67,12 +67,22 @@ class EtcdRefused(Exception):
         return "the server refuses", text
 
 
-class _Passing(Exception):
-    """This server can't answer now; the text says why. Another one may."""
+class NoServer(LockUnavailable):
+    """None of the servers can be asked now."""
 
-    def __init__(self, text: str, *, cut: bool = False) -> None:
+
+class _Passing(Exception):
+    """
+    This server can't answer now; the text says why. Another one may.
+
+    @ivar cut: whether the connection broke.
+    @ivar strange: whether it is no etcd, by its answer.
+    """
+
+    def __init__(self, text: str, *, cut: bool = False, strange: bool = False) -> None:
         super().__init__(text)
         self.cut = cut
+        self.strange = strange
 
 
 @attrs.frozen
@@ -151,7 +161,7 @@ class Gateway:
     async def _somewhere(self, what: str, method: str, message: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
         end = self._reactor.seconds() + CALL_LIMIT
         troubles: list[str] = []
-        again = True
+        again, strange = True, False
         while len(troubles) < len(self._servers):
             place, left = self._current, end - self._reactor.seconds()
             server = self._servers[place]
@@ -164,15 +174,16 @@ class Gateway:
                     again = False
                     continue
                 troubles.append(f"{server.address}: {trouble}")
+                strange = strange or trouble.strange
                 if self._current == place:
                     self._current = (place + 1) % len(self._servers)
                 again = True
-        raise self._unavailable(what, troubles)
+        raise self._unavailable(what, troubles, LockUnavailable if strange else NoServer)
 
-    def _unavailable(self, what: str, troubles: Sequence[str]) -> LockUnavailable:
-        return LockUnavailable(
-            f"etcd lock: {what}: no server answers as it should", detail="; ".join(troubles), retry_after=10
-        )
+    def _unavailable(
+        self, what: str, troubles: Sequence[str], kind: type[LockUnavailable] = NoServer
+    ) -> LockUnavailable:
+        return kind(f"etcd lock: {what}: no server answers as it should", detail="; ".join(troubles), retry_after=10)
 
     async def _answer(
         self, server: EtcdServer, method: str, message: Mapping[str, Any], seconds: float
@@ -245,13 +256,14 @@ def _read(status: int, body: bytes) -> Mapping[str, Any]:
             document = {"code": failed.get("grpc_code"), "message": failed.get("message")}
         text, code = str(document.get("message") or failed or ""), int(document.get("code") or 0)
     except (ValueError, AttributeError, TypeError, RecursionError):
-        raise _Passing(f"status {status}, not the answer of etcd's JSON gateway for v3") from None
+        text = f"status {status}, not the answer of etcd's JSON gateway for v3"
+        raise _Passing(text, strange=status < 500) from None
     if status == 200 and not failed:
         result = document.get("result", document)
         if isinstance(result, dict):
             return result
     if status >= 500 or not code:
-        raise _Passing(f"status {status} {text[:200]}".rstrip())
+        raise _Passing(f"status {status} {text[:200]}".rstrip(), strange=status < 500)
     raise EtcdRefused(code, text[:200])
 
 

@@ -25,6 +25,7 @@ from athens_tx.singleflight.redis_link import Dialer, Link, Script
 from athens_tx.singleflight.redis_node import CHANNEL, Node
 from athens_tx.singleflight.redis_trouble import TROUBLE, unavailable, unstartable
 from athens_tx.singleflight.redis_url import RedisServer, parse, seeds
+from athens_tx.starting import patiently
 
 #: Seconds that a lock lives without being renewed, if the settings do not make it shorter: nobody has to wait longer
 #: for a daemon that died.
@@ -66,7 +67,7 @@ class Servers(Protocol):
     """One server, or some that share the keys."""
 
     async def connect(self, locks: RedisLocks) -> None:
-        """Connect for the first time; raise L{ConfigError}."""
+        """Connect for the first time; raise L{ConfigError}, an L{Away} where it may be called again."""
 
     async def close(self) -> None:
         """Cut all connections."""
@@ -101,6 +102,7 @@ class OneServer:
             await self._node.connect()
             await self._node.run(PROBE, probe_key())
         except TROUBLE as error:
+            await self._node.close()
             raise unstartable(self._setting, self._address, error) from error
 
     async def close(self) -> None:
@@ -130,7 +132,7 @@ class RedisLocks:
         self._wanted: dict[bytes, set[RedisLock]] = {}
 
     async def connect(self) -> None:
-        await self._servers.connect(self)
+        await patiently(self.reactor, lambda: self._servers.connect(self))
 
     async def close(self) -> None:
         await self._servers.close()

@@ -16,7 +16,7 @@ from txredisapi import ResponseError
 from athens_tx.singleflight.redis import PROBE, RedisLocks, probe_key
 from athens_tx.singleflight.redis_link import COMMAND_LIMIT, Dialer, Script
 from athens_tx.singleflight.redis_node import Node
-from athens_tx.singleflight.redis_trouble import TROUBLE, Unusable, described, said, unstartable
+from athens_tx.singleflight.redis_trouble import TROUBLE, Unready, Unusable, described, said, unstartable
 from athens_tx.singleflight.redis_url import RedisServer
 from athens_tx.singleflight.waiters import Waiters
 
@@ -64,6 +64,7 @@ class Cluster:
             await self.run(PROBE, probe_key())
             self._began = True
         except TROUBLE as error:
+            await self.close()
             raise unstartable(self._setting, addresses, error) from error
 
     async def close(self) -> None:
@@ -171,7 +172,7 @@ class Cluster:
             finally:
                 link.abort()
         if not rows:
-            raise Unusable("it has no slots yet")
+            raise Unready("it has no slots yet")
         return [(row[0], row[1], ((row[2][0] or b"").decode() or server.host, row[2][1])) for row in rows]
 
     async def _learn(self, table: list[tuple[int, int, Address]]) -> None:

@@ -10,12 +10,17 @@ from twisted.internet.error import TimeoutError as ConnectTimeout
 from txredisapi import RedisError, ResponseError
 
 from athens_tx.errors import ConfigError, LockUnavailable
+from athens_tx.starting import Away
 
 _TLS = (SSL.Error, VerificationError)
 
 
 class Unusable(Exception):
     """The server answers, and is not the one that is wanted now; the text says why."""
+
+
+class Unready(Unusable):
+    """It may be the one that is wanted soon."""
 
 
 #: All that may come of asking a server.
@@ -98,6 +103,15 @@ def unavailable(what: str, error: Exception) -> LockUnavailable:
 
 
 def unstartable(setting: str, address: str, error: Exception) -> ConfigError:
-    """@param setting: what to look at first."""
+    """@param setting: what to look at first. @return: an L{Away} where it may help to try again."""
     short, long = described(error)
-    return ConfigError([f"{setting}: {address}: {short}" + (f" ({long})" if long else "")])
+    kind = Away if _is_away(error) else ConfigError
+    return kind([f"{setting}: {address}: {short}" + (f" ({long})" if long else "")])
+
+
+def _is_away(error: Exception) -> bool:
+    if isinstance(error, _TLS):
+        return False
+    if isinstance(error, ResponseError):
+        return is_no_longer_master(error) or said(error).startswith(("CLUSTERDOWN", "TRYAGAIN"))
+    return isinstance(error, Unready) or not isinstance(error, Unusable | UnicodeError)

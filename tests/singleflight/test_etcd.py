@@ -14,6 +14,7 @@ from twisted.internet.defer import gatherResults
 from twisted.internet.task import deferLater
 from twisted.web.resource import Resource
 
+from athens_tx import starting
 from athens_tx.errors import ConfigError, LockLost, LockUnavailable
 from athens_tx.singleflight import etcd, etcd_gateway
 from athens_tx.singleflight.etcd_servers import EtcdServer, parse
@@ -588,3 +589,16 @@ async def test_a_look_whether_it_works_writes_nothing(server: Etcd) -> None:
         for _ in range(3):
             await locks.check()
         assert (await locks.ask("test", "kv/range", {"key": "AA=="})).revision == before
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_starts_late_is_waited_for(own: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "PATIENCE", 10.0)
+    locks = locks_at(own.port)
+    own.kill()
+    connecting = started(locks.connect())
+    await deferLater(reactor, 0.2)
+    assert not connecting.called
+    own.start()
+    await connecting
+    await locks.close()

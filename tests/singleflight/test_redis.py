@@ -14,6 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import deferLater
 
+from athens_tx import starting
 from athens_tx.errors import ConfigError, LockUnavailable
 from athens_tx.singleflight import redis_link, redis_node
 from athens_tx.singleflight.redis import redis_locks
@@ -380,3 +381,34 @@ async def test_nothing_is_left_when_it_is_closed(proxy: FaultProxy) -> None:
         pass
     await until(lambda: not proxy.open)
     gc.collect()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_starts_late_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "PATIENCE", 10.0)
+    server = servers.own("redis", tmp_path / "redis")
+    locks = redis_locks(reactor, table(address(server.port), PASSWORD), {})
+    try:
+        server.kill()
+        connecting = Deferred.fromCoroutine(locks.connect())
+        await deferLater(reactor, 0.2)
+        assert not connecting.called
+        server.start()
+        await connecting
+        await locks.check()
+    finally:
+        await locks.close()
+        server.stop()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_refuses_is_not_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(starting, "PATIENCE", 10.0)
+    server = servers.redis()
+    for settings in (table(address(server.port), "wrong"), table(url(server.port, rest="/99"))):
+        locks = redis_locks(reactor, settings, {})
+        began = reactor.seconds()
+        with pytest.raises(ConfigError):
+            await locks.connect()
+        assert reactor.seconds() - began < 0.4
+        await locks.close()
