@@ -109,16 +109,27 @@ def _gcp_lock(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
 
 
 def _mysql(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
-    with extra("mysql"):
-        from athens_tx.index.mysql import MySqlDialect
-    return _sql_index(reactor, MySqlDialect(config.index.mysql), config.index.mysql, config, environ)
+    return _sql_index(reactor, sql_dialect(config, environ), config.index.mysql, config, environ)
 
 
 def _postgres(reactor: Any, config: Config, environ: Mapping[str, str]) -> Any:
-    with extra("postgres"):
-        from athens_tx.index.postgres import PostgresDialect
-    dialect = PostgresDialect(config.index.postgres, environ)
-    return _sql_index(reactor, dialect, config.index.postgres, config, environ)
+    return _sql_index(reactor, sql_dialect(config, environ), config.index.postgres, config, environ)
+
+
+def sql_dialect(config: Config, environ: Mapping[str, str]) -> Any:
+    """
+    @return: how the database of the index is reached; C{None} where C{IndexType} wants none.
+    @raise ConfigError: the settings make no sense.
+    """
+    if config.index_type == "mysql":
+        with extra("mysql"):
+            from athens_tx.index.mysql import MySqlDialect
+        return MySqlDialect(config.index.mysql)
+    if config.index_type == "postgres":
+        with extra("postgres"):
+            from athens_tx.index.postgres import PostgresDialect
+        return PostgresDialect(config.index.postgres, environ)
+    return None
 
 
 def _sql_index(reactor: Any, dialect: Any, table: Any, config: Config, environ: Mapping[str, str]) -> Any:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from athens_tx.backends import INDEXES, LOCKS, STORAGES, backend, unbuilt
+from athens_tx.backends import INDEXES, LOCKS, STORAGES, backend, sql_dialect, unbuilt
 from athens_tx.config import Config
 from athens_tx.errors import ConfigError
 from athens_tx.fetch.environment import find_go, parse_goproxy
@@ -42,6 +42,7 @@ def _checks(config: Config, environ: Mapping[str, str]) -> Iterator[Callable[[],
     yield lambda: backend(STORAGES, "StorageType", config.storage_type)
     yield lambda: backend(INDEXES, "IndexType", config.index_type)
     yield lambda: backend(LOCKS, "SingleFlightType", config.single_flight_type)
+    yield lambda: sql_dialect(config, environ)
     if config.storage_type == "disk":
         yield lambda: _folder("Storage.Disk.RootPath", config.storage.disk.root_path)
     if config.tls_cert_file and config.tls_key_file:

@@ -7,15 +7,14 @@ import binascii
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from urllib.parse import unquote
 
-from athens_tx.config.backends import LockConfig, Redis
+from athens_tx.config.backends import LockConfig
 from athens_tx.config.checks import Finding, doubt, refuse
 from athens_tx.config.declare import Setting
 from athens_tx.config.rules import is_base64, is_url
 from athens_tx.config.settings import SETTINGS, Config
 from athens_tx.errors import ConfigError
-from athens_tx.singleflight.etcd_servers import ENDPOINTS, parse
+from athens_tx.singleflight import etcd_servers, redis_url
 
 _BY_KEY: Mapping[str, Setting] = {setting.key: setting for setting in SETTINGS}
 
@@ -121,43 +120,35 @@ def _external(config: Config) -> Iterator[Finding]:
 
 
 def _etcd(config: Config) -> Iterator[Finding]:
+    yield from _read(etcd_servers.parse, config.single_flight.etcd.endpoints, key=etcd_servers.ENDPOINTS)
+
+
+def _read(parse: Callable[..., object], *given: object, key: str) -> Iterator[Finding]:
+    """@return: what the backend's own reading of a setting has to say."""
     try:
-        parse(config.single_flight.etcd.endpoints)
+        parse(*given)
     except ConfigError as error:
-        yield refuse(error.problems[0].partition(": ")[2], ENDPOINTS)
+        yield refuse(error.problems[0].removeprefix(f"{key}: "), key)
 
 
 def _redis(config: Config) -> Iterator[Finding]:
-    table = config.single_flight.redis
-    urls = table.endpoint.split(",") if table.cluster else [table.endpoint]
-    for url in urls:
-        yield from _redis_url(url.strip(), table)
-    yield from _lock_config(table.lock_config, "SingleFlight.Redis.LockConfig")
-
-
-#: The host may be left away, which is this machine.
-_REDIS_URL = re.compile(r"rediss?://([^@/?#]*@)?(:[0-9]+)?([/?].*)?")
-_UNIX_URL = re.compile(r"unix://([^@/]*@)?/.+")
-
-
-def _redis_url(url: str, table: Redis) -> Iterator[Finding]:
-    # Athens takes what it can't read for host:port, so a slip in the scheme ends as an error of the network.
-    if "://" not in url:
-        return
-    if not (is_url(url, ("redis", "rediss")) or _REDIS_URL.fullmatch(url) or _UNIX_URL.fullmatch(url)):
-        yield refuse("must be host:port, or a redis://, rediss:// or unix:// URL", "SingleFlight.Redis.Endpoint")
-        return
-    user = url.partition("://")[2].partition("/")[0].rpartition("@")[0]
-    password = unquote(user.partition(":")[2])
-    if password and table.password and password != table.password:
+    table, key = config.single_flight.redis, "SingleFlight.Redis.Endpoint"
+    try:
+        given = table.endpoint, key
+        servers = redis_url.seeds(*given) if table.cluster else [redis_url.parse(*given)]
+    except ConfigError as error:
+        yield refuse(error.problems[0].removeprefix(f"{key}: "), key)
+        servers = []
+    if table.password and any(server.password not in ("", table.password) for server in servers):
         text = "the password in the URL and this one differ; give only one"
-        yield refuse(text, "SingleFlight.Redis.Password", "SingleFlight.Redis.Endpoint")
+        yield refuse(text, "SingleFlight.Redis.Password", key)
+    yield from _lock_config(table.lock_config, "SingleFlight.Redis.LockConfig")
 
 
 def _redis_sentinel(config: Config) -> Iterator[Finding]:
     table = config.single_flight.redis_sentinel
-    if not any(part.strip() for part in table.endpoints):
-        yield refuse("must name a sentinel", "SingleFlight.RedisSentinel.Endpoints")
+    key = "SingleFlight.RedisSentinel.Endpoints"
+    yield from _read(redis_url.sentinels, table.endpoints, key, key=key)
     if table.db < 0:
         yield refuse("must be at least 0", "SingleFlight.RedisSentinel.DB")
     yield from _lock_config(table.lock_config, "SingleFlight.RedisSentinel.LockConfig")

@@ -21,6 +21,7 @@ class Etcd(Table):
         "localhost:2379,localhost:22379,localhost:32379",
         "The etcd servers, the first that answers is used; a URL may have TLS, user and password.",
         rule="one string with commas, in the file too: `host:port`, or `http://` or `https://` URLs",
+        secret=Secret.SERVERS,
     )
 
 
@@ -39,7 +40,7 @@ class LockConfig(Table):
         "ATHENS_REDIS_LOCK_TTL",
         900,
         "How long a lock outlives its holder: at most 30 s, for one that is held is renewed.",
-        rule="> 0*; not below StashTimeout",
+        rule="> 0*",
     )
     max_retries: int = setting(
         "MaxRetries", "ATHENS_REDIS_LOCK_MAX_RETRIES", 10, "Kept for old files; it has no effect.", rule="> 0*"
@@ -78,6 +79,7 @@ class RedisSentinel(Table):
         ["127.0.0.1:26379"],
         "The sentinels.",
         rule="at least one*, `host:port`",
+        secret=Secret.SERVERS,
     )
     master_name: str = setting(
         "MasterName", "ATHENS_REDIS_SENTINEL_MASTER_NAME", "redis-1", "Name of the master that they watch."

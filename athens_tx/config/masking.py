@@ -23,6 +23,8 @@ class Secret(Enum):
     YES = "yes"
     #: A URL that has, or may have, a password in it.
     URL = "url"
+    #: Servers, of which somebody may have written a login in front of one.
+    SERVERS = "servers"
     #: C{NAME=value} items, of which some are secret.
     ENVIRONMENT = "environment"
 
@@ -39,6 +41,8 @@ def masked(value: Any, secret: Secret) -> Any:
     """
     if secret is Secret.YES and value != "":
         return MASK
+    if isinstance(value, str) and secret in (Secret.URL, Secret.SERVERS):
+        return mask_login(value)
     if isinstance(value, str):
         # A string where items are expected was not taken apart: nobody can say what of it is secret.
         return MASK if value and secret is Secret.ENVIRONMENT else mask_urls(value)
@@ -58,6 +62,16 @@ def mask_urls(text: str) -> str:
     and the last C{@} goes.
     """
     return _QUERY.sub(rf"\g<1>{MASK}", _USERINFO.sub(f"://{MASK}@", text))
+
+
+def mask_login(text: str) -> str:
+    """
+    As L{mask_urls}, of a text that is a URL, or was meant for one: a slip in its scheme does not show the password.
+    """
+    start, scheme, _ = text.partition("://")
+    if "@" in (start if scheme else text):
+        text = f"{MASK}@{text.rpartition('@')[2]}"
+    return mask_urls(text)
 
 
 def mask_item(item: str) -> str:

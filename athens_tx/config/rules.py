@@ -61,6 +61,21 @@ def is_url(value: str, schemes: Sequence[str] = ("http", "https")) -> bool:
         return False
 
 
+def is_host(value: str) -> bool:
+    """@return: whether C{value} is an address, without brackets, or a name that can be asked for."""
+    try:
+        ip_address(value.partition("%")[0])
+        return True
+    except ValueError:
+        pass
+    try:
+        name = value.encode("idna")
+        name.decode("idna")  # what says that it is encoded has to be
+    except UnicodeError:
+        return False
+    return len(name) <= 253 and re.fullmatch(rf"{_HOST}\.?", name.decode()) is not None
+
+
 def is_address(value: str) -> bool:
     """@return: whether a program can listen on C{value}: C{host:port}, C{[v6]:port} or C{:port}."""
     match = _ADDRESS.fullmatch(value)

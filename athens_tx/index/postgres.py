@@ -22,6 +22,7 @@ TABLE = "Index.Postgres"
 _GO_ONLY = frozenset(("binary_parameters", "disable_prepared_binary_result"))
 #: What is said by settings of their own.
 _OWN = ("host", "port", "user", "password", "dbname")
+_SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 #: What is made if it is absent: by these names, as Athens has them.
@@ -155,6 +156,8 @@ def _options(settings: Postgres, environ: Mapping[str, str]) -> dict[str, Any]:
             raise ConfigError([f"{TABLE}.Params {name}: has a setting of its own"])
         if not _PARAMETER.fullmatch(name) or name == "sslinline":
             raise ConfigError([f"{TABLE}.Params: there is no parameter {name!r}"])
+    if given.get("sslmode", "prefer") not in _SSL_MODES:
+        raise ConfigError([f"{TABLE}.Params sslmode: must be one of {', '.join(_SSL_MODES)}"])
     options: dict[str, Any] = {name: value for name, value in given.items() if name in known}
     options |= {"host": settings.host, "port": str(settings.port), "user": settings.user, "dbname": settings.database}
     if settings.password:

@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 import attrs
 
+from athens_tx.config.rules import is_host
 from athens_tx.errors import ConfigError
 
 ENDPOINTS = "SingleFlight.Etcd.Endpoints"
@@ -59,7 +60,7 @@ def _server(text: str) -> EtcdServer:
         wrong = parts.scheme not in ("http", "https") or not host or parts.path not in ("", "/") or parts.query
     except ValueError:
         wrong = True
-    if wrong or parts.fragment or any(letter.isspace() for letter in host):
+    if wrong or parts.fragment or not is_host(host):
         raise ConfigError([f"{ENDPOINTS}: must be host:port or http(s)://host:port, with commas between them"])
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return EtcdServer(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import attrs
 from twisted.logger import Logger
 from txredisapi import ResponseError
 
@@ -13,9 +14,8 @@ from athens_tx.http_endpoints import Trust
 from athens_tx.singleflight.redis import OneServer, RedisLocks
 from athens_tx.singleflight.redis_link import Dialer, Link
 from athens_tx.singleflight.redis_trouble import TROUBLE, Unusable, described, said
-from athens_tx.singleflight.redis_url import RedisServer, host_and_port
+from athens_tx.singleflight.redis_url import RedisServer, sentinels
 
-SENTINEL_PORT = 26379
 #: Seconds for the answer of one sentinel: another one may be quicker.
 SENTINEL_LIMIT = 2.0
 
@@ -96,12 +96,9 @@ def redis_sentinel_locks(reactor: Any, table: RedisSentinel, environ: Mapping[st
     @raise ConfigError: the settings can't be read.
     """
     setting = f"{_SETTING}.Endpoints"
-    texts = [text for text in table.endpoints if text.strip()]
-    sentinels = [
-        RedisServer(*host_and_port(text, setting, SENTINEL_PORT), password=table.sentinel_password) for text in texts
-    ]
+    servers = [attrs.evolve(server, password=table.sentinel_password) for server in sentinels(table.endpoints, setting)]
     login = RedisServer(user=table.redis_username, password=table.redis_password, database=table.db)
     dialer = Dialer(reactor, Trust(environ.get("SSL_CERT_FILE", "")))
-    found = Sentinels(dialer, sentinels, table.master_name, login)
-    address = f"{table.master_name} of {', '.join(sentinel.address for sentinel in sentinels)}"
+    found = Sentinels(dialer, servers, table.master_name, login)
+    address = f"{table.master_name} of {', '.join(sentinel.address for sentinel in servers)}"
     return RedisLocks(dialer, OneServer(reactor, found.master, setting, address), table.lock_config.ttl)

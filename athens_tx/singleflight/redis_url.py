@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import attrs
 
+from athens_tx.config.rules import is_host
 from athens_tx.errors import ConfigError
 
 PORT = 6379
+SENTINEL_PORT = 26379
 
 #: What the URL may say besides, about pools and times of that library: it means nothing here.
 _IGNORED = frozenset(
@@ -85,7 +88,7 @@ def parse(text: str, setting: str) -> RedisServer:
     if url.scheme not in _SCHEMES:
         raise _unreadable(setting, "it must begin with redis://, rediss:// or unix://, or be host:port")
     server = RedisServer(
-        host=url.hostname or "localhost",
+        host="localhost" if url.scheme == "unix" else _host(url.hostname or "", setting),
         port=PORT if port is None else port,
         user=unquote(url.username or ""),
         password=unquote(url.password or ""),
@@ -104,7 +107,29 @@ def host_and_port(text: str, setting: str, default: int) -> tuple[str, int]:
         host, port = text.strip(), str(default)
     if not port.isdecimal() or not 0 < int(port) < 65536:
         raise _unreadable(setting, "the port must be a number from 1 to 65535")
-    return host.strip("[]") or "localhost", int(port)
+    return _host(host.strip("[]"), setting), int(port)
+
+
+def _host(text: str, setting: str) -> str:
+    if "@" in text:
+        raise _unreadable(setting, "user and password belong into a URL: redis://user:password@host:6379")
+    if text and not is_host(text):
+        raise _unreadable(setting, "the host must be a name of letters, digits, dots and hyphens, or an address")
+    return text or "localhost"
+
+
+def sentinels(texts: Sequence[str], setting: str) -> list[RedisServer]:
+    """@return: where sentinels are, each C{host:port}; raise L{ConfigError} where that can't be read."""
+    found = [RedisServer(*_sentinel(text, setting)) for text in texts if text.strip()]
+    if not found:
+        raise _unreadable(setting, "must name a sentinel")
+    return found
+
+
+def _sentinel(text: str, setting: str) -> tuple[str, int]:
+    if "@" in text or "/" in text:
+        raise _unreadable(setting, "each must be host:port; user and password have settings of their own")
+    return host_and_port(text, setting, SENTINEL_PORT)
 
 
 def seeds(text: str, setting: str) -> list[RedisServer]:

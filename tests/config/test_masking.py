@@ -33,7 +33,7 @@ from athens_tx.config.masking import MASK, Secret, holds_secret, mask_item, mask
 def test_urls(text, shown):
     assert mask_urls(text) == shown
     assert masked(text, Secret.NO) == shown
-    assert masked(text, Secret.URL) == shown
+    assert masked(text, Secret.URL) == (shown if "://" in text or "@" not in text else f"{MASK}@ signs")
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,26 @@ def test_tables_and_numbers():
         "u": f"x://{MASK}@h",
     }
     assert masked(7, Secret.NO) == 7
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user:HUSH@h:1",
+        ":HUSH@h:1",
+        "redis:/:HUSH@h:1",
+        "rediss//:HUSH@h:1",
+        "redis://u:HUSH@h:1",
+        "u:HUSH@g,redis://h:1",
+        "redis://g,u:HUSH@h:1",
+        "u:HU@HUSH@h:1",
+    ],
+)
+def test_a_slip_in_a_url_shows_no_password(text):
+    shown = masked(text, Secret.URL)
+    assert "HUSH" not in shown
+    assert shown.endswith("h:1")
+    assert masked([text], Secret.SERVERS) == [shown]
 
 
 def test_what_a_file_has_to_be_kept_for():

@@ -205,7 +205,7 @@ async def test_what_only_memory_has_is_told_when_it_is_lost(world: World, logged
     world.table.away = True
     world.journal.failure = OSError(errno.EIO, "Input/output error")
     await world.add(1)
-    await until(lambda: world.index._in_trouble)
+    await until(lambda: world.index.trouble)
     await world.index.stopService()
     assert "{count} lines of the index are lost: {reason}" in errors(logged)
     with pytest.raises(IndexUnavailable, match="closed"):
