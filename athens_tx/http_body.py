@@ -96,6 +96,7 @@ class Body(Protocol):
         self._idle = idle
         self._unzip = zlib.decompressobj(16 + zlib.MAX_WBITS) if gzip else None
         self._received = 0
+        self._begun = False
         self._over = self._paused = False
         self._timer = reactor.callLater(idle, self._silent)
 
@@ -107,6 +108,7 @@ class Body(Protocol):
             return
         if self._timer.active():
             self._timer.reset(self._idle)
+        self._begun = True
         if self._unzip is None:
             self._pass(data)
             return
@@ -163,7 +165,7 @@ class Body(Protocol):
             return
         if reason.check(ResponseDone) is None:
             self.done.errback(reason)
-        elif self._unzip is not None and not self._unzip.eof:
+        elif self._unzip is not None and self._begun and not self._unzip.eof:  # nothing at all is what HEAD gets
             self.done.errback(Failure(BadBody("the gzip body is cut short")))
         else:
             self.done.callback(self._received)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import TypeVar
 
 from twisted.internet.defer import Deferred
@@ -158,9 +159,11 @@ class Protocol:
         """@return: see L{IProtocol.mod}."""
         return await self._small_file(mv, fetch, "gomod", self._storage.mod, lambda files: files.mod)
 
-    async def zip(self, mv: ModuleVersion, *, fetch: bool = True, link: bool = False) -> ZipAnswer | ZipLink:
+    async def zip(
+        self, mv: ModuleVersion, *, fetch: bool = True, link: bool = False, whole: bool = True
+    ) -> ZipAnswer | ZipLink:
         """@return: see L{IProtocol.zip}; a version that had to be fetched is stored when this answers."""
-        find: Callable[[ModuleVersion], Awaitable[IZip | str]] = self._storage.zip
+        find: Callable[[ModuleVersion], Awaitable[IZip | str]] = partial(self._storage.zip, whole=whole)
         if link and self._links is not None:
             find = self._links.link
         stored = await self._read(mv, "zip", find)

@@ -412,12 +412,28 @@ def test_a_remembered_branch_whose_version_was_deleted_is_fetched_again() -> Non
 def test_a_storage_in_trouble_starts_no_fetch(question: str) -> None:
     world = make()
 
-    async def broken(mv: ModuleVersion) -> Any:
+    async def broken(mv: ModuleVersion, **named: Any) -> Any:
         raise StorageUnavailable("disk")
 
     setattr(world.storage, question, broken)
     world.fails(StorageUnavailable, question, MV)
     assert world.asked == []
+
+
+def test_storage_is_told_where_only_a_part_of_a_zip_is_wanted() -> None:
+    world = make()
+    world.store("v1.0.0")
+    told: list[bool] = []
+    original = world.storage.zip
+
+    async def zip(mv: ModuleVersion, *, whole: bool) -> Any:
+        told.append(whole)
+        return await original(mv)
+
+    world.storage.zip = zip  # type: ignore[method-assign,assignment]
+    world.ask("zip", MV)
+    world.ask("zip", MV, whole=False)
+    assert told == [True, False]
 
 
 # -- links to zips

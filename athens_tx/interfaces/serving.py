@@ -57,9 +57,12 @@ class IProtocol(Interface):
     async def mod(mv: ModuleVersion, *, fetch: bool = True) -> Answer:
         """@return: the go.mod of a version or a query."""
 
-    async def zip(mv: ModuleVersion, *, fetch: bool = True, link: bool = False) -> ZipAnswer | ZipLink:
+    async def zip(
+        mv: ModuleVersion, *, fetch: bool = True, link: bool = False, whole: bool = True
+    ) -> ZipAnswer | ZipLink:
         """
         @param link: whether the client can be sent to the store for the bytes; a L{ZipLink} is given only then.
+        @param whole: see L{IStorage.zip}.
         @return: the module zip of a version or a query.
         """
 

@@ -59,8 +59,9 @@ class IStorage(Interface):
         @raise NotFound: see L{info}.
         """
 
-    async def zip(mv: ModuleVersion) -> IZip:
+    async def zip(mv: ModuleVersion, *, whole: bool = True) -> IZip:
         """
+        @param whole: C{False} where at most a part will be wanted: a remote store is asked for no byte that is not.
         @return: the module zip, not started.
         @raise NotFound: see L{info}.
         """
@@ -175,8 +176,12 @@ class IObjects(Interface):
     async def get(key: str, limit: int) -> bytes:
         """@return: an object of at most C{limit} bytes; raise L{NotFound}."""
 
-    async def open(key: str) -> IZip:
-        """@return: an object as a stream, of which the first bytes may be on their way already; raise L{NotFound}."""
+    async def open(key: str, *, whole: bool = True) -> IZip:
+        """
+        @param whole: see L{IStorage.zip}.
+        @return: an object as a stream, of which the first bytes may be on their way already if C{whole}.
+        @raise NotFound: there is none.
+        """
 
     async def put(key: str, data: bytes, content_type: str) -> None:
         """Write a small object, whatever is there."""

@@ -53,8 +53,8 @@ class MeteredStorage:
     async def mod(self, mv: ModuleVersion) -> bytes:
         return await self._metered("mod", self._storage.mod(mv))
 
-    async def zip(self, mv: ModuleVersion) -> IZip:
-        return await self._metered("zip", self._storage.zip(mv))
+    async def zip(self, mv: ModuleVersion, *, whole: bool = True) -> IZip:
+        return await self._metered("zip", self._storage.zip(mv, whole=whole))
 
     async def exists(self, mv: ModuleVersion) -> bool:
         return await self._metered("exists", self._storage.exists(mv))

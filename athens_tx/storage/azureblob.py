@@ -24,7 +24,7 @@ from athens_tx.storage.azure_trouble import described, error_code, refusal
 from athens_tx.storage.calls import Calls, Request, to_the_end
 from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Part, Parts, PiecesBody
-from athens_tx.storage.remote_zip import object_zip
+from athens_tx.storage.remote_zip import object_zip, stated_length
 from athens_tx.storage.threads import computed
 
 #: Bytes of a block: a larger zip is uploaded in blocks.
@@ -141,19 +141,26 @@ class AzureObjects:
             raise self._absent(key, response)
         return response.body
 
-    async def open(self, key: str) -> IZip:
+    async def open(self, key: str, *, whole: bool = True) -> IZip:
         """See L{IObjects.open}."""
+        if not whole:
+            looked = await self.send(f"look at {key}", "HEAD", key, {}, expect=(200, 404))
+            length = stated_length(looked)
+            if length is not None:
+                return self._zip(key, length, looked.header("ETag") or "")
         opened = await self._open(key, {}, (200, 404))
         if opened.status == 404:
             opened.abort()
             raise self._absent(key, opened)
-        tag = opened.header("ETag") or ""
+        return self._zip(key, opened, opened.header("ETag") or "")
+
+    def _zip(self, key: str, known: OpenResponse | int, tag: str) -> IZip:
         condition = {"If-Match": tag} if tag else {}
 
         def ask(part: str) -> Awaitable[OpenResponse]:
             return self._open(key, {"x-ms-range": part, **condition}, (206, 404, 412, 416))
 
-        return object_zip(self._calls, key, ask, opened, tagged=bool(tag))
+        return object_zip(self._calls, key, ask, known, tagged=bool(tag))
 
     async def _open(self, key: str, headers: Mapping[str, str], expect: Collection[int]) -> OpenResponse:
         async def make() -> Request:

@@ -146,7 +146,7 @@ class DiskStorage(Service):
         check_names(mv)
         return await self._run(self._tree.mod, mv)
 
-    async def zip(self, mv: ModuleVersion) -> IZip:
+    async def zip(self, mv: ModuleVersion, *, whole: bool = True) -> IZip:
         """See L{IStorage.zip}."""
         check_names(mv)
         path, found = await self._run(self._tree.zip, mv)

@@ -41,7 +41,7 @@ from athens_tx.storage.external_calls import (
 from athens_tx.storage.formbody import FormBody
 from athens_tx.storage.health import Health
 from athens_tx.storage.layout import INFO_LIMIT, MOD_LIMIT, check_files, check_limit, check_names, check_path, is_listed
-from athens_tx.storage.remote_zip import RemoteZip
+from athens_tx.storage.remote_zip import RemoteZip, stated_length
 from athens_tx.storage.slices import Counted, Slice
 
 SETTING = "Storage.External.URL (ATHENS_EXTERNAL_STORAGE_URL)"
@@ -97,6 +97,7 @@ class ExternalStorage(Service):
         self._probes = Calls(reactor, self._http, limit=min(timeout, PROBE_LIMIT), **named)
         self._redirected = Redirected(self._base)
         self._escapes = False  # whether the server wants capitals of versions escaped
+        self._heads = True  # until it says that it knows no HEAD
 
     def startService(self) -> None:
         """Ask the server once; see C{ready}."""
@@ -191,10 +192,20 @@ class ExternalStorage(Service):
         response = await self._file(mv, ".info", INFO_LIMIT)
         return response.status == 200 and bool(response.body)
 
-    async def zip(self, mv: ModuleVersion) -> IZip:
+    async def zip(self, mv: ModuleVersion, *, whole: bool = True) -> IZip:
         """See L{IStorage.zip}. Of a server that does not say how long a zip is, it is fetched once to be counted."""
+        if not whole and self._heads:
+            looked = await self._look(mv)
+            stated = None if looked is None else stated_length(looked)
+            if looked is not None and stated is not None:
+                return self._zip(mv, stated, strong_tag(looked))
         opened = await self._open(mv)
         length, tag = opened.length, strong_tag(opened)
+        if length is None:
+            return self._zip(mv, await self._count(mv, opened), tag)
+        return self._zip(mv, length, tag, opened)
+
+    def _zip(self, mv: ModuleVersion, length: int, tag: str, opened: OpenResponse | None = None) -> IZip:
         condition = {"If-Range": tag} if tag else {}
 
         async def reach(start: int, length: int) -> OpenResponse | Slice:
@@ -206,10 +217,21 @@ class ExternalStorage(Service):
                 return answer
             return Slice(answer, 0 if answer.status == 206 else start, length)
 
-        if length is None:
-            length = await self._count(mv, opened)
-            return RemoteZip(self._reactor, reach, length, resumable=bool(tag))
         return RemoteZip(self._reactor, reach, length, opened, resumable=bool(tag))
+
+    async def _look(self, mv: ModuleVersion) -> Response | None:
+        """@return: what the server says to HEAD of a zip; C{None} where only GET tells. Athens' own knows no HEAD."""
+        expect = {200, 400, 401, 403, 404, 405, 501}
+        for number, url in enumerate(self._forms(mv, ".zip")):
+            answer = await self._redirected.follow(
+                url,
+                lambda url, more: self._calls.small(f"look at {mv}.zip", _wants(url, "HEAD"), expect={*expect, *more}),
+            )
+            self._heads = answer.status not in (405, 501)
+            if answer.status == 200:
+                self._learn(mv, number)
+                return answer
+        return None
 
     async def _count(self, mv: ModuleVersion, opened: OpenResponse) -> int:
         counted = Counted()

@@ -46,7 +46,7 @@ def is_markup(body: bytes) -> bool:
     return body.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"<")
 
 
-def strong_tag(answer: OpenResponse) -> str:
+def strong_tag(answer: Response | OpenResponse) -> str:
     """@return: its entity tag if that changes whenever a byte does, else nothing."""
     tag = answer.header("ETag") or ""
     return tag if len(tag) > 2 and tag[0] == tag[-1] == '"' else ""

@@ -146,19 +146,35 @@ class GcpObjects:
             raise self._absent(key, response.body)
         return response.body
 
-    async def open(self, key: str) -> IZip:
+    async def open(self, key: str, *, whole: bool = True) -> IZip:
         """See L{IObjects.open}."""
-        what = f"get {key}"
-        opened = await self._bucket.open(what, self._bucket.object(key, alt="media"), {}, (200, 404))
+        if not whole:
+            return self._zip(key, *await self._known(key))
+        opened = await self._bucket.open(f"get {key}", self._bucket.object(key, alt="media"), {}, (200, 404))
         if opened.status == 404:
             raise self._absent(key, await self._calls.words(f"get {key}", opened))
-        generation = opened.header("X-Goog-Generation")
+        return self._zip(key, opened, opened.header("X-Goog-Generation") or "")
+
+    async def _known(self, key: str) -> tuple[int, str]:
+        """@return: the size of an object, and its generation."""
+        what = f"look at {key}"
+        url = self._bucket.object(key, fields="generation,size")
+        answer = await self._bucket.send(what, "GET", url, expect=(200, 404))
+        if answer.status == 404:
+            raise self._absent(key, answer.body)
+        known = self._bucket.read(what, answer)
+        try:
+            return int(known["size"]), str(known["generation"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise self._bucket.strange(what, f"{type(error).__name__} {error}") from None
+
+    def _zip(self, key: str, known: OpenResponse | int, generation: str) -> IZip:
         url = self._bucket.object(key, alt="media", **({"generation": generation} if generation else {}))
 
         def ask(part: str) -> Awaitable[OpenResponse]:
-            return self._bucket.open(what, url, {"Range": part}, (206, 404, 416))
+            return self._bucket.open(f"get {key}", url, {"Range": part}, (206, 404, 416))
 
-        return object_zip(self._calls, key, ask, opened, tagged=bool(generation))
+        return object_zip(self._calls, key, ask, known, tagged=bool(generation))
 
     async def link(self, key: str) -> str:
         """See L{IObjects.link}."""

@@ -83,7 +83,7 @@ class MemoryStorage(Service):
         """See L{IStorage.mod}."""
         return self._read(mv).mod
 
-    async def zip(self, mv: ModuleVersion) -> IZip:
+    async def zip(self, mv: ModuleVersion, *, whole: bool = True) -> IZip:
         """See L{IStorage.zip}."""
         return BytesZip(self._read(mv).zip)
 

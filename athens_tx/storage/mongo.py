@@ -193,7 +193,7 @@ class MongoStorage(Service):
         document, _ = await self._stored("mod", mv)
         return bytes(document["mod"])
 
-    async def zip(self, mv: ModuleVersion) -> IZip:
+    async def zip(self, mv: ModuleVersion, *, whole: bool = True) -> IZip:
         """See L{IStorage.zip}."""
         _, file = await self._stored("zip", mv)
         return self._grid.open(file)

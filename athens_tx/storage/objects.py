@@ -154,11 +154,11 @@ class ObjectStorage(Service):
             raise NotFound(f"{mv} is not stored")
         return data
 
-    async def zip(self, mv: ModuleVersion) -> IZip:
+    async def zip(self, mv: ModuleVersion, *, whole: bool = True) -> IZip:
         """See L{IStorage.zip}."""
         check_names(mv)
         try:
-            return await self._objects.open(self._layout.files(mv)[ZIP])
+            return await self._objects.open(self._layout.files(mv)[ZIP], whole=whole)
         except NotFound:
             raise NotFound(f"{mv} is not stored") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Awaitable, Callable
 
 from twisted.internet.defer import CancelledError, Deferred, fail
@@ -12,7 +13,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from athens_tx.errors import AthensError, NotFound, StorageUnavailable
-from athens_tx.http_client import OpenResponse
+from athens_tx.http_client import OpenResponse, Response
+from athens_tx.http_treq import ENCODING
 from athens_tx.interfaces import IZip
 from athens_tx.storage.calls import IDLE_LIMIT, Calls
 
@@ -174,14 +176,17 @@ class RemoteZip:
 
 
 def object_zip(
-    calls: Calls, key: str, ask: Callable[[str], Awaitable[OpenResponse]], opened: OpenResponse, *, tagged: bool
+    calls: Calls, key: str, ask: Callable[[str], Awaitable[OpenResponse]], known: OpenResponse | int, *, tagged: bool
 ) -> RemoteZip:
     """
     @param ask: asks for a range of the object, as HTTP writes it; any answer but a 206 says that it is gone.
-    @param opened: the store's answer to a question for all of it; it is ours now.
+    @param known: the store's answer to a question for all of it, which is ours now; or only its length.
     @param tagged: whether C{ask} asks for that very object.
     """
-    if opened.length is None:
+    opened = None if isinstance(known, int) else known
+    length = known if isinstance(known, int) else known.length
+    if length is None:
+        assert opened is not None
         opened.abort()
         raise StorageUnavailable(f"{calls.name} storage: get {key}: an answer without a length")
 
@@ -192,7 +197,15 @@ def object_zip(
             raise NotFound(f"{key} was deleted meanwhile")
         return part
 
-    return RemoteZip(calls.reactor, reach, opened.length, opened, resumable=tagged)
+    return RemoteZip(calls.reactor, reach, length, opened, resumable=tagged)
+
+
+def stated_length(answer: Response) -> int | None:
+    """@return: how long the body would be of what a HEAD asked for, if the answer is good and says so."""
+    said = answer.header("Content-Length") or ""
+    if answer.status != 200 or answer.headers.hasHeader(ENCODING) or not re.fullmatch("[0-9]{1,18}", said):
+        return None
+    return int(said)
 
 
 @implementer(IConsumer)

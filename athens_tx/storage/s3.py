@@ -19,7 +19,7 @@ from athens_tx.storage.calls import Calls
 from athens_tx.storage.keys import Layout
 from athens_tx.storage.parsing import answered, parsed
 from athens_tx.storage.parts import Budget, Parts
-from athens_tx.storage.remote_zip import object_zip
+from athens_tx.storage.remote_zip import object_zip, stated_length
 from athens_tx.storage.s3_requests import BAD_KEYS, Bucket, Content, whole
 from athens_tx.storage.xml_documents import BadDocument, error_code, parse, text
 
@@ -180,18 +180,25 @@ class S3Objects:
             raise self._absent(key, response.body)
         return response.body
 
-    async def open(self, key: str) -> IZip:
+    async def open(self, key: str, *, whole: bool = True) -> IZip:
         """See L{IObjects.open}."""
+        if not whole:
+            looked = await self._bucket.send(f"look at {key}", "HEAD", key, {}, expect=(200, 400, 401, 403, 404))
+            length = stated_length(looked)
+            if length is not None:  # else it has no words for why: GET has
+                return self._zip(key, length, looked.header("ETag") or "")
         opened = await self._bucket.open(key, {}, (200, 404))
         if opened.status == 404:
             raise self._absent(key, await self._calls.words(f"get {key}", opened))
-        tag = opened.header("ETag") or ""
+        return self._zip(key, opened, opened.header("ETag") or "")
+
+    def _zip(self, key: str, known: OpenResponse | int, tag: str) -> IZip:
         condition = {"If-Match": tag} if tag else {}
 
         def ask(part: str) -> Awaitable[OpenResponse]:
             return self._bucket.open(key, {"Range": part, **condition}, (206, 404, _CONFLICT))
 
-        return object_zip(self._calls, key, ask, opened, tagged=bool(tag))
+        return object_zip(self._calls, key, ask, known, tagged=bool(tag))
 
     def _absent(self, key: str, body: bytes) -> Exception:
         code, _ = error_code(body)

@@ -67,6 +67,11 @@ def wanted(headers: Headers, method: bytes, tag: bytes, length: int, modified: b
     return Part(206, start, end - start) if start < end else Part(416, 0, 0)
 
 
+def wants_all(headers: Headers, method: bytes) -> bool:
+    """@return: whether everything is likely to be sent, before it is known how much that is."""
+    return method == b"GET" and not any(headers.hasHeader(name) for name in (b"Range", b"If-None-Match"))
+
+
 def _has_it(headers: Headers, tag: bytes, modified: bytes) -> bool:
     tags = headers.getRawHeaders(b"If-None-Match")
     if tags is not None:

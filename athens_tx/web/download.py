@@ -8,7 +8,7 @@ from athens_tx.module.escape import unescape_path
 from athens_tx.module.path import check_path
 from athens_tx.module.version import ModuleVersion, check_path_major, is_canonical
 from athens_tx.web import bodies
-from athens_tx.web.conditional import Part, body_tag, entity_tag
+from athens_tx.web.conditional import Part, body_tag, entity_tag, wants_all
 from athens_tx.web.request import JSON, NO_CACHE, TEXT, WebRequest
 
 _ZIP = b"application/zip"
@@ -73,7 +73,8 @@ class Download:
         mv = await self._version(request, module, version)
         # A link is signed for GET: what HEAD wants to know is told here.
         link = request.method == b"GET"
-        answer = await self._protocol.zip(mv, fetch=_may_fetch(request), link=link)
+        whole = wants_all(request.requestHeaders, request.method)
+        answer = await self._protocol.zip(mv, fetch=_may_fetch(request), link=link, whole=whole)
         request.source = answer.source
         if isinstance(answer, ZipLink):
             return self._send_there(request, answer.url)

@@ -20,7 +20,7 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.storage.body import FileSink, FileZip
 from athens_tx.storage.layout import INFO_LIMIT, MOD_LIMIT, check_files, check_names
 from athens_tx.web import bodies
-from athens_tx.web.conditional import entity_tag
+from athens_tx.web.conditional import entity_tag, wants_all
 from athens_tx.web.request import JSON, TEXT, WebRequest
 from athens_tx.web.saveform import OVERHEAD, SaveForm
 from athens_tx.web.settings import WebSettings
@@ -93,7 +93,7 @@ class ExternalStorage:
     async def zip(self, request: WebRequest, module: str, version: str) -> bytes | None:
         """C{GET @v/VERSION.zip}, all or the part that is asked for."""
         mv = _version(request, module, version)
-        source = await self._storage.zip(mv)
+        source = await self._storage.zip(mv, whole=wants_all(request.requestHeaders, request.method))
         if request.gone:
             source.stopProducing()
             return None

@@ -552,15 +552,28 @@ async def test_catalog_pages_of_random_trees(backend: Any, storage: Any, seed: i
 # --- Streams ---
 
 
+@pytest.mark.parametrize("all_of_it", [True, False])
 @pytest_twisted.ensureDeferred
-async def test_parts_of_a_zip(storage: Any) -> None:
+async def test_parts_of_a_zip(storage: Any, all_of_it: bool) -> None:
     await storage.save(TOML, INFO, MOD, BytesZip(ZIP))
     for start, length in ((0, 1), (0, len(ZIP)), (1000, 600_000), (len(ZIP) - 1, 1), (5, 0), (len(ZIP), 0)):
-        part = (await storage.zip(TOML)).part(start, length)
+        part = (await storage.zip(TOML, whole=all_of_it)).part(start, length)
         assert part.length == length
         assert await whole(part) == ZIP[start : start + length]
-    inner = (await storage.zip(TOML)).part(1000, 500_000).part(100, 300_000)
+    inner = (await storage.zip(TOML, whole=all_of_it)).part(1000, 500_000).part(100, 300_000)
     assert await whole(inner) == ZIP[1100:301_100]
+
+
+@pytest.mark.parametrize("size", [0, 1, len(ZIP)])
+@pytest_twisted.ensureDeferred
+async def test_a_zip_of_which_little_is_wanted_has_its_length_and_its_bytes(storage: Any, size: int) -> None:
+    with pytest.raises(NotFound):
+        await storage.zip(TOML, whole=False)
+    await storage.save(TOML, INFO, MOD, BytesZip(ZIP[:size]))
+    body = await storage.zip(TOML, whole=False)
+    assert body.length == size
+    body.stopProducing()
+    assert await whole(await storage.zip(TOML, whole=False)) == ZIP[:size]  # after all
 
 
 @pytest_twisted.ensureDeferred

@@ -88,7 +88,7 @@ class Troubled(MemoryStorage):
         await self._trouble("mod")
         return await super().mod(mv)
 
-    async def zip(self, mv: ModuleVersion) -> Any:
+    async def zip(self, mv: ModuleVersion, *, whole: bool = True) -> Any:
         await self._trouble("zip")
         try:
             await self._trouble("body")

@@ -70,7 +70,8 @@ class Behind:
     async def mod(self, mv: ModuleVersion) -> bytes:
         return await self._asked("mod", mv)
 
-    async def zip(self, mv: ModuleVersion) -> Any:
+    async def zip(self, mv: ModuleVersion, *, whole: bool = True) -> Any:
+        self.whole = whole
         return await self._asked("zip", mv)
 
     async def exists(self, mv: ModuleVersion) -> bool:
@@ -103,6 +104,13 @@ def test_it_keeps_to_the_interface(behind):
 
 def test_every_method_of_the_interfaces_is_here():
     assert set(CALLS) == {*IStorage.names(), *ILinks.names()}
+
+
+def test_it_passes_on_how_much_of_a_zip_is_wanted(behind):
+    behind.answer.callback("zip")
+    metered = MeteredStorage(behind, Metrics(), Clock())
+    SynchronousTestCase().successResultOf(Deferred.fromCoroutine(metered.zip(MV, whole=False)))
+    assert behind.whole is False
 
 
 def test_it_gives_links_only_where_the_storage_behind_it_does(behind):

@@ -21,6 +21,7 @@ class AthensServer(Resource):
     @ivar bodies: content type and body of each save.
     @ivar answers: what is answered instead, by the beginning of C{"METHOD path"}: status, body and headers.
     @ivar ranges: whether it gives parts of zips; that of Athens does not.
+    @ivar heads: whether it knows HEAD; that of Athens does not.
     @ivar sizes: whether it says how long a zip is.
     @ivar tag: the entity tag of zips; that of Athens has none.
     """
@@ -35,6 +36,7 @@ class AthensServer(Resource):
         self.bodies: list[tuple[str, bytes]] = []
         self.answers: dict[str, tuple[int, bytes, dict[str, str]]] = {}
         self.ranges = False
+        self.heads = False
         self.sizes = True
         self.tag = ""
 
@@ -60,6 +62,8 @@ class AthensServer(Resource):
         return f"{text}\n".encode()
 
     def _answer(self, request: Any, path: str) -> bytes | int:
+        if request.method == b"HEAD" and not self.heads:
+            return self._text(request, 405, "")
         module, at, file = path.partition("/@v/")
         if not at:
             return self._text(request, 404, "404 page not found")

@@ -73,7 +73,7 @@ class Bucket:
             raise NotFound(key)
         return self.objects[key]
 
-    async def open(self, key: str) -> Any:
+    async def open(self, key: str, *, whole: bool = True) -> Any:
         await self._call(f"open {key}")
         if key not in self.objects:
             raise NotFound(key)

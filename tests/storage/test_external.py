@@ -251,6 +251,49 @@ async def test_parts_of_a_zip_from_a_server_that_gives_none(world: World, sizes:
     assert await whole(await world.storage.zip(FOO)) == ZIP
 
 
+@pytest.mark.parametrize("answer", [405, 501, 404, 403, "no length", "gzip"])
+@pytest_twisted.ensureDeferred
+async def test_where_head_tells_nothing_get_does(world: World, answer: Any) -> None:
+    await save(world.storage, LOW)
+    await whole(await world.storage.zip(LOW))
+    world.server.heads = True
+    if isinstance(answer, int):
+        world.server.answers["HEAD"] = (answer, b"", {})
+    elif answer == "gzip":
+        world.server.answers["HEAD"] = (200, b"", {"Content-Length": "20", "Content-Encoding": "gzip"})
+    else:
+        world.server.answers["HEAD"] = (200, b"", {"Content-Length": "many"})
+    for asked in (["HEAD", "GET"], ["GET"] if answer in (405, 501) else ["HEAD", "GET"]):
+        world.server.asked.clear()
+        body = await world.storage.zip(LOW, whole=False)
+        assert body.length == len(ZIP)
+        body.stopProducing()
+        assert [line.partition(" ")[0] for line in world.server.asked] == asked
+
+
+@pytest_twisted.ensureDeferred
+async def test_head_learns_how_capitals_are_written_too(world: World) -> None:
+    await save(world.storage)
+    world.server.heads = True
+    world.storage._escapes = False
+    assert (await world.storage.zip(FOO, whole=False)).length == len(ZIP)
+    world.server.asked.clear()
+    body = await world.storage.zip(FOO, whole=False)
+    assert await whole(body.part(3, 5)) == ZIP[3:8]
+    assert [line.partition(" ")[0] for line in world.server.asked] == ["HEAD", "GET"]
+    assert all("!r!c1" in line for line in world.server.asked)
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_part_of_what_is_another_zip_since_head_is_refused(world: World) -> None:
+    await save(world.storage, LOW)
+    world.server.heads, world.server.ranges, world.server.tag = True, True, '"one"'
+    body = await world.storage.zip(LOW, whole=False)
+    world.server.tag = '"two"'
+    with pytest.raises(StorageUnavailable, match="another one than before"):
+        await whole(body.part(3, 5))
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_zip_that_is_cut_goes_on(world: World) -> None:
     await save(world.storage)

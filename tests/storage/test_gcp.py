@@ -550,6 +550,14 @@ async def test_a_bucket_that_is_gone_is_not_an_absent_version(world: World) -> N
             await asking
 
 
+@pytest.mark.parametrize("body", [b"{}", b'{"size": "many", "generation": "1"}', b'{"size": "1"}', b"<html>"])
+@pytest_twisted.ensureDeferred
+async def test_what_is_no_description_of_a_zip_is_no_zip(world: World, body: bytes) -> None:
+    world.cloud.answers["GET /storage"] = (200, {}, body)
+    with pytest.raises(StorageUnavailable, match=r"look at .*: not the answer of Google"):
+        await world.storage.zip(TOML, whole=False)
+
+
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b'{"items": [{}]}', b'{"items": 3}', b"[" * 100_000])
 @pytest_twisted.ensureDeferred
 async def test_what_is_no_listing_is_not_an_empty_one(world: World, body: bytes) -> None:

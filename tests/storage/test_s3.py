@@ -225,6 +225,33 @@ async def test_a_zip_that_is_another_one_meanwhile_is_not_mixed_with_it(world: W
         await whole(body)
 
 
+@pytest.mark.parametrize("status", [400, 403, 404])
+@pytest_twisted.ensureDeferred
+async def test_where_head_has_no_words_get_says_why(world: World, status: int) -> None:
+    storage = await world.storage()
+    await save(storage)
+    world.proxy.answer(status, match="HEAD")
+    body = await storage.zip(ONE, whole=False)
+    assert body.length == len(SMALL)
+    body.stopProducing()
+    assert [request.method for request in world.proxy.requests][-2:] == ["HEAD", "GET"]
+    world.proxy.answer(status, match="HEAD")
+    world.proxy.answer(403, match="GET", body=error("AccessDenied"))
+    with pytest.raises(StorageUnavailable, match="status 403") as raised:
+        await storage.zip(ONE, whole=False)
+    assert "AccessDenied" in raised.value.detail
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_part_of_what_is_another_zip_since_head_is_refused(world: World) -> None:
+    storage = await world.storage()
+    await save(storage)
+    body = await storage.zip(ONE, whole=False)
+    world.bucket.put(world.files()[2], bytes(len(SMALL)))
+    with pytest.raises(NotFound, match="deleted meanwhile"):
+        await whole(body.part(10, 10))
+
+
 @pytest_twisted.ensureDeferred
 async def test_a_zip_that_has_no_tag_is_not_gone_on_with_where_it_broke_off(world: World) -> None:
     storage = await world.storage()

@@ -59,6 +59,7 @@ class FakeProtocol:
         }
         self.zip_body: Any = None
         self.zip_link = ""
+        self.wholes: list[bool] = []
         self.failure: Exception | None = None
         self.wait: Deferred[None] | None = None
 
@@ -82,10 +83,13 @@ class FakeProtocol:
     async def mod(self, mv: ModuleVersion, *, fetch: bool = True) -> Answer:
         return await self._answer("mod", str(mv), fetch)
 
-    async def zip(self, mv: ModuleVersion, *, fetch: bool = True, link: bool = False) -> ZipAnswer | ZipLink:
+    async def zip(
+        self, mv: ModuleVersion, *, fetch: bool = True, link: bool = False, whole: bool = True
+    ) -> ZipAnswer | ZipLink:
         if self.zip_body is None:
             self.zip_body = ToldZip(b"PK" + bytes(range(98)))
         self.answers["zip"] = b""
+        self.wholes.append(whole)
         answer = await self._answer("zip", str(mv), fetch)
         if link and self.zip_link:
             return ZipLink(self.zip_link, answer.source)

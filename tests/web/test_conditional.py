@@ -105,6 +105,18 @@ async def test_a_part_of_a_zip(serve: Any) -> None:
 
 
 @pytest_twisted.ensureDeferred
+async def test_all_of_a_zip_is_asked_for_only_where_it_is_wanted(serve: Any) -> None:
+    server = serve()
+    tag = (await server.ask(ZIP)).headers["etag"]
+    server.protocol.zip_body = None
+    await server.ask(ZIP, "HEAD")
+    for header in ({"Range": "bytes=1-2"}, {"If_None_Match": tag}, {"If_Modified_Since": "then"}):
+        server.protocol.zip_body = None
+        await server.ask(ZIP, **header)
+    assert server.protocol.wholes == [True, False, False, False, True]
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_zip_that_is_not_sent_is_stopped_not_started(serve: Any) -> None:
     server = serve()
     tag = (await server.ask(ZIP, "HEAD")).headers["etag"]

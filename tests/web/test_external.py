@@ -440,7 +440,7 @@ class Broken:
         self.ready: Any = None
 
     def __getattr__(self, name: str) -> Any:
-        async def fail(*arguments: Any) -> None:
+        async def fail(*arguments: Any, **named: Any) -> None:
             raise self.error.afresh()
 
         return fail
