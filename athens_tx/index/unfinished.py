@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 
@@ -47,6 +48,8 @@ class Unfinished:
         while True:
             try:
                 await self.look()
+            except CancelledError:
+                raise
             except (StorageUnavailable, IndexUnavailable) as error:
                 self.log.debug("what became of some saves is not known yet: {reason}", reason=str(error))
             except Exception:

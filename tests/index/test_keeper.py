@@ -250,6 +250,20 @@ async def test_what_memory_has_goes_to_the_disk_at_the_end(world: World, logged:
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_end_waits_for_what_is_being_written_down(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.table.away = True
+    world.journal.hold = threading.Event()
+    adding = [Deferred.fromCoroutine(world.index.add(MV("example.com/a", f"v{number}"))) for number in range(3)]
+    monkeypatch.setattr(journaled, "END_LIMIT", 0.05)
+    stopping = world.index.stopService()
+    reactor.callLater(0.2, world.journal.hold.set)
+    await stopping
+    await DeferredList(adding)
+    assert [line.version for line in world.journal.lines] == ["v0", "v1", "v2"]
+    assert world.index.lost == 0
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_disk_that_recovers_is_noticed_without_a_line(
     world: World, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor as _reactor
+from twisted.internet.defer import Deferred
 
 from athens_tx.errors import StorageUnavailable
 from athens_tx.index import unfinished
@@ -143,11 +146,55 @@ async def test_an_error_that_nobody_foresaw_ends_nothing(world: World, logged: l
 
 
 @pytest_twisted.ensureDeferred
+async def test_the_end_does_not_wait_for_a_storage_that_says_nothing(world: World) -> None:
+    world.leave(MVS[0])
+    asked: list[MV] = []
+
+    async def silent(mv: MV) -> bool:
+        asked.append(mv)
+        return await Deferred()
+
+    world.exists = silent  # type: ignore[method-assign]
+    index = await world.start()
+    await until(lambda: asked)
+    await index.stopService()
+    assert index._tasks[-1].called
+    assert world.open() == 1  # the next one asks again
+
+
+@pytest_twisted.ensureDeferred
 async def test_a_process_that_dies_later_is_seen_to(world: World) -> None:
     index = await world.start()
     world.leave(MVS[0])
     await index._keeper.adopt()
     await until(lambda: world.table.written == [MVS[0].version])
+
+
+def test_a_full_disk_costs_no_intent_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "intents"
+    intents = Intents(path)
+    intents.begin({MVS[0]: 1.0})
+    write = os.pwrite
+    room = [30]
+
+    def full(file: int, data: bytes, place: int) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        done = write(file, data[: room[0]], place)
+        room[0] -= done
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(OSError, match="No space"):
+            intents.begin({MVS[1]: 2.0})
+        intents.settle([MVS[0]])
+        with pytest.raises(OSError, match="No space"):
+            Intents(path)
+    intents.begin({MVS[2]: 3.0})
+    assert list(intents.open_since) == MVS[1:3]  # this process knows
+    assert read(path) == [MVS[0], MVS[2]]  # the next looks at the first once more
+    intents.close()
 
 
 def test_intents_outlive_the_process_and_do_not_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
