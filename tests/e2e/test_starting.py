@@ -75,6 +75,7 @@ async def test_all_that_is_wrong_is_said_at_the_start(make_daemon: MakeDaemon, t
             "ATHENS_TLSCERT_FILE": str(tmp_path / "absent.pem"),
             "ATHENS_TLSKEY_FILE": str(tmp_path / "absent.key"),
             "ATHENS_INDEX_TYPE": "mysql",
+            "ATHENS_INDEX_MYSQL_PROTOCOL": "udp",
             "ATHENS_SINGLE_FLIGHT_TYPE": "etcd",
         }
     )
@@ -87,7 +88,7 @@ async def test_all_that_is_wrong_is_said_at_the_start(make_daemon: MakeDaemon, t
         "absent.hcl",
         "GoBinary",
         "TLSKeyFile",
-        "IndexType mysql",
+        "Index.MySQL.Protocol",
         "etcd",
     ):
         assert any(word in line for line in said), (word, daemon.lines)
