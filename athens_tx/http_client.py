@@ -19,7 +19,7 @@ from twisted.web.client import (
     ProxyAgent,
 )
 from twisted.web.http_headers import Headers
-from twisted.web.iweb import IAgent, IBodyProducer, IResponse
+from twisted.web.iweb import IAgent, IBodyProducer, IPolicyForHTTPS, IResponse
 
 from athens_tx.errors import BadUpstream, FetchFailed, FetchTimeout
 from athens_tx.http_body import BytesBody, Kept
@@ -68,12 +68,14 @@ class HttpClient:
         connections_per_host: int = 16,
         connect_timeout: float = 30.0,
         header_timeout: float = 120.0,
+        policy: IPolicyForHTTPS | None = None,
     ) -> None:
         """
         @param environ: where C{HTTP_PROXY}, C{HTTPS_PROXY}, C{NO_PROXY} and C{SSL_CERT_FILE} are looked up.
         @param connections_per_host: how many idle connections are kept for one server.
         @param connect_timeout: seconds for a connection, and again for a tunnel on top of it.
         @param header_timeout: seconds from the request to the end of the answer's headers, connecting included.
+        @param policy: how to meet servers over TLS, if not as the platform and C{SSL_CERT_FILE} say.
         @raise ConfigError: the environment names a proxy or a certificate file that can't be used.
         """
         self._reactor = reactor
@@ -83,7 +85,7 @@ class HttpClient:
         self._pool.maxPersistentPerHost = connections_per_host
         self._pool.cachedConnectionTimeout = 60  # below what servers commonly allow, so that few are found closed
         trust = Trust(environ.get("SSL_CERT_FILE", ""))
-        self._endpoints = Endpoints(reactor, self._rules, trust, connect_timeout)
+        self._endpoints = Endpoints(reactor, self._rules, trust, connect_timeout, policy)
         self._agent = Agent.usingEndpointFactory(reactor, self._endpoints, self._pool)
         self._proxy_agents: dict[Proxy, ProxyAgent] = {}
         self._running: set[Deferred[Any]] = set()

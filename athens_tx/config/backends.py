@@ -19,7 +19,7 @@ class Etcd(Table):
         "Endpoints",
         "ATHENS_ETCD_ENDPOINTS",
         "localhost:2379,localhost:22379,localhost:32379",
-        "The etcd servers, the first that answers is used; a URL may have TLS, user and password.",
+        "The etcd servers, the first that answers is used; a URL may have TLS and its options, user and password.",
         rule="one string with commas, in the file too: `host:port`, or `http://` or `https://` URLs",
         secret=Secret.SERVERS,
     )
@@ -77,8 +77,8 @@ class RedisSentinel(Table):
         "Endpoints",
         "ATHENS_REDIS_SENTINEL_ENDPOINTS",
         ["127.0.0.1:26379"],
-        "The sentinels.",
-        rule="at least one*, `host:port`",
+        "The sentinels; if one has TLS, all have, and the master.",
+        rule="at least one*, `host:port`, or `rediss://host:port` for TLS",
         secret=Secret.SERVERS,
     )
     master_name: str = setting(

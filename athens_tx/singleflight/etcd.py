@@ -17,6 +17,7 @@ from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from athens_tx import client_tls
 from athens_tx.config.backends import Etcd
 from athens_tx.errors import ConfigError, LockLost, LockUnavailable
 from athens_tx.http_client import HttpClient
@@ -321,6 +322,11 @@ def etcd_locks(reactor: Any, table: Etcd, environ: Mapping[str, str]) -> EtcdLoc
     """
     servers = parse(table.endpoints)
     http = HttpClient(
-        reactor, environ, connections_per_host=16, connect_timeout=ATTEMPT_LIMIT, header_timeout=ATTEMPT_LIMIT
+        reactor,
+        environ,
+        connections_per_host=16,
+        connect_timeout=ATTEMPT_LIMIT,
+        header_timeout=ATTEMPT_LIMIT,
+        policy=client_tls.load(servers[0].options, ENDPOINTS, environ),
     )
     return EtcdLocks(reactor, Gateway(reactor, http, servers))

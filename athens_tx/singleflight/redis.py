@@ -17,9 +17,9 @@ from twisted.internet.defer import Deferred
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from athens_tx import client_tls
 from athens_tx.config.backends import Redis
 from athens_tx.errors import ConfigError, LockLost, LockUnavailable
-from athens_tx.http_endpoints import Trust
 from athens_tx.interfaces import ILock, ILocks
 from athens_tx.singleflight.redis_link import Dialer, Link, Script
 from athens_tx.singleflight.redis_node import CHANNEL, Node
@@ -259,13 +259,14 @@ def redis_locks(reactor: Any, table: Redis, environ: Mapping[str, str]) -> Redis
     @param environ: has C{SSL_CERT_FILE}.
     @raise ConfigError: the settings can't be read.
     """
-    dialer = Dialer(reactor, Trust(environ.get("SSL_CERT_FILE", "")))
     if table.cluster:
         from athens_tx.singleflight.redis_cluster import Cluster
 
         found = [with_password(server, table.password) for server in seeds(table.endpoint, ENDPOINT)]
+        dialer = Dialer(reactor, client_tls.load(found[0].options, ENDPOINT, environ))
         return RedisLocks(dialer, Cluster(reactor, dialer, found, ENDPOINT), table.lock_config.ttl)
     server = with_password(parse(table.endpoint, ENDPOINT), table.password)
+    dialer = Dialer(reactor, client_tls.load(server.options, ENDPOINT, environ))
     one = OneServer(reactor, partial(dialer.connect, server), ENDPOINT, server.address)
     return RedisLocks(dialer, one, table.lock_config.ttl)
 

@@ -8,23 +8,19 @@ one refused login, and know neither clusters nor TLS to a master that a sentinel
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Callable
 from typing import Any, cast
 
 import attrs
-from OpenSSL import SSL
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.endpoints import HostnameEndpoint, UNIXClientEndpoint, wrapClientTLS
 from twisted.internet.error import ConnectingCancelledError, ConnectionDone, ConnectionLost
-from twisted.internet.interfaces import IOpenSSLClientConnectionCreator, IStreamClientEndpoint
+from twisted.internet.interfaces import IStreamClientEndpoint
 from twisted.internet.protocol import Factory
-from twisted.internet.ssl import CertificateOptions, optionsForClientTLS
 from twisted.python.failure import Failure
 from txredisapi import BaseRedisProtocol, ConnectionError, ResponseError
-from zope.interface import implementer
 
-from athens_tx.http_endpoints import Trust
+from athens_tx.client_tls import ClientTls
 from athens_tx.singleflight.redis_trouble import login_refused, said
 from athens_tx.singleflight.redis_url import RedisServer
 
@@ -43,21 +39,6 @@ class Script:
     @digest.default
     def _digest(self) -> str:
         return hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()
-
-
-@implementer(IOpenSSLClientConnectionCreator)
-@attrs.frozen
-class _Unverified:
-    """A TLS client that believes anybody, as the URL says."""
-
-    context: SSL.Context
-    host: str
-
-    def clientConnectionForTLS(self, protocol: Any) -> SSL.Connection:
-        connection = SSL.Connection(self.context, None)
-        if not re.fullmatch(r"[0-9.]+|.*:.*", self.host):
-            connection.set_tlsext_host_name(self.host.encode("idna"))
-        return connection
 
 
 class Link(BaseRedisProtocol):  # type: ignore[misc]  # txredisapi has no types
@@ -161,11 +142,11 @@ class Dialer:
     """
     Makes connections.
 
-    @ivar trust: whose certificates are believed.
+    @ivar tls: how those with TLS are met.
     """
 
     reactor: Any
-    trust: Trust
+    tls: ClientTls
     _open: set[Link] = attrs.field(factory=set, init=False)
 
     async def close(self) -> None:
@@ -214,9 +195,8 @@ class Dialer:
         plain = HostnameEndpoint(self.reactor, server.host.encode("idna").decode(), server.port, limit)
         if not server.tls:
             return plain
-        if server.verify:
-            return wrapClientTLS(optionsForClientTLS(server.host, trustRoot=self.trust), plain)
-        return wrapClientTLS(_Unverified(CertificateOptions(verify=False).getContext(), server.host), plain)
+        name = server.known_as or server.host
+        return wrapClientTLS(self.tls.creator(name) if server.verify else self.tls.unverified(name), plain)
 
 
 async def _log_in(link: Link, server: RedisServer) -> None:

@@ -9,11 +9,11 @@ import attrs
 from twisted.logger import Logger
 from txredisapi import ResponseError
 
+from athens_tx import client_tls
 from athens_tx.config.backends import RedisSentinel
-from athens_tx.http_endpoints import Trust
 from athens_tx.singleflight.redis import OneServer, RedisLocks
 from athens_tx.singleflight.redis_link import Dialer, Link
-from athens_tx.singleflight.redis_trouble import TROUBLE, Unusable, described, said
+from athens_tx.singleflight.redis_trouble import TROUBLE, Unready, Unusable, described, said
 from athens_tx.singleflight.redis_url import RedisServer, sentinels
 
 #: Seconds for the answer of one sentinel: another one may be quicker.
@@ -59,7 +59,7 @@ class Sentinels:
         link = await self._dialer.connect(self._master.at(host, port))
         try:
             if await _role(link) != b"master":  # a sentinel that is cut off knows of no failover
-                raise Unusable("the server that the sentinel names is no master")
+                raise Unready("the server that the sentinel names is no master")
         except BaseException:
             link.abort()
             raise
@@ -97,8 +97,11 @@ def redis_sentinel_locks(reactor: Any, table: RedisSentinel, environ: Mapping[st
     """
     setting = f"{_SETTING}.Endpoints"
     servers = [attrs.evolve(server, password=table.sentinel_password) for server in sentinels(table.endpoints, setting)]
-    login = RedisServer(user=table.redis_username, password=table.redis_password, database=table.db)
-    dialer = Dialer(reactor, Trust(environ.get("SSL_CERT_FILE", "")))
+    # Without a host: a sentinel's name is not that of the master, which is met by its own, or by its address.
+    login = attrs.evolve(
+        servers[0], host="", user=table.redis_username, password=table.redis_password, database=table.db
+    )
+    dialer = Dialer(reactor, client_tls.load(servers[0].options, setting, environ))
     found = Sentinels(dialer, servers, table.master_name, login)
     address = f"{table.master_name} of {', '.join(sentinel.address for sentinel in servers)}"
     return RedisLocks(dialer, OneServer(reactor, found.master, setting, address), table.lock_config.ttl)

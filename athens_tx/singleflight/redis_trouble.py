@@ -65,7 +65,10 @@ def described(error: Exception) -> tuple[str, str]:
     if isinstance(error, ResponseError):
         return _refusal(said(error))
     if isinstance(error, _TLS):
-        return "no trusted TLS connection", f"{_tls(error)}; check SSL_CERT_FILE and the name in the certificate"
+        return (
+            "no trusted TLS connection",
+            f"{_tls(error)}; check SSL_CERT_FILE or ca_file, and the name in the certificate",
+        )
     if isinstance(error, DeferredTimeout | ConnectTimeout | TimeoutError):
         return "no answer in time", "check the server's load, and the network"
     if isinstance(error, DNSLookupError | UnicodeError):
@@ -93,7 +96,8 @@ def _refusal(text: str) -> tuple[str, str]:
 
 def _tls(error: Exception) -> str:
     reasons = error.args[0] if error.args and isinstance(error.args[0], list) else []
-    return "; ".join(str(reason[-1]) for reason in reasons if reason) or type(error).__name__
+    said = [str(reason[-1]) if isinstance(reason, tuple) else type(reason).__name__ for reason in reasons if reason]
+    return "; ".join(said) or type(error).__name__
 
 
 def unavailable(what: str, error: Exception) -> LockUnavailable:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from ipaddress import ip_address
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 import attrs
 
 from athens_tx.config.rules import is_host
 from athens_tx.errors import ConfigError
+from athens_tx.tls_options import TLS_OPTIONS, TlsOptions
 
 PORT = 6379
 SENTINEL_PORT = 26379
@@ -51,6 +53,8 @@ class RedisServer:
     """
     @ivar path: of its socket, if it listens on one.
     @ivar verify: with TLS, whether to believe only whom the trusted authorities vouch for.
+    @ivar options: with TLS, what else was said of it.
+    @ivar known_as: with TLS, the name to expect, if it is not C{host}.
     """
 
     host: str = "localhost"
@@ -61,6 +65,8 @@ class RedisServer:
     database: int = 0
     tls: bool = False
     verify: bool = True
+    options: TlsOptions = attrs.field(factory=TlsOptions)
+    known_as: str = ""
 
     @property
     def address(self) -> str:
@@ -68,18 +74,24 @@ class RedisServer:
         return self.path or (f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}")
 
     def at(self, host: str, port: int) -> RedisServer:
-        """@return: another server that lets us in by the same means."""
-        return attrs.evolve(self, host=host, port=port, path="")
+        """
+        @return: another server that lets us in by the same means. One that is named by its address only has the name of
+            the one through which it was found.
+        """
+        name = self.known_as or ("" if is_ip(self.host) else self.host)
+        known_as = name if is_ip(host) else ""
+        return attrs.evolve(self, host=host, port=port, path="", known_as=known_as)
 
 
-def parse(text: str, setting: str) -> RedisServer:
+def parse(text: str, setting: str, default: int = PORT) -> RedisServer:
     """
     @param setting: what holds C{text}.
+    @param default: the port where it names none.
     @raise ConfigError: it can't be read; the message does not repeat it, for it may hold a password.
     """
     text = text.strip()
     if "://" not in text:
-        return RedisServer(*host_and_port(text, setting, PORT))
+        return RedisServer(*host_and_port(text, setting, default))
     try:
         url = urlsplit(text)
         port = url.port
@@ -89,7 +101,7 @@ def parse(text: str, setting: str) -> RedisServer:
         raise _unreadable(setting, "it must begin with redis://, rediss:// or unix://, or be host:port")
     server = RedisServer(
         host="localhost" if url.scheme == "unix" else _host(url.hostname or "", setting),
-        port=PORT if port is None else port,
+        port=default if port is None else port,
         user=unquote(url.username or ""),
         password=unquote(url.password or ""),
         tls=url.scheme == "rediss",
@@ -119,17 +131,28 @@ def _host(text: str, setting: str) -> str:
 
 
 def sentinels(texts: Sequence[str], setting: str) -> list[RedisServer]:
-    """@return: where sentinels are, each C{host:port}; raise L{ConfigError} where that can't be read."""
-    found = [RedisServer(*_sentinel(text, setting)) for text in texts if text.strip()]
+    """
+    @return: where sentinels are, each C{host:port} or a URL; if one has TLS, all have, as that one says.
+    @raise ConfigError: that can't be read.
+    """
+    found = [_sentinel(text, setting) for text in texts if text.strip()]
     if not found:
         raise _unreadable(setting, "must name a sentinel")
-    return found
+    return _alike(found)
 
 
-def _sentinel(text: str, setting: str) -> tuple[str, int]:
-    if "@" in text or "/" in text:
+def _sentinel(text: str, setting: str) -> RedisServer:
+    if "@" in text or ("/" in text and "://" not in text):
         raise _unreadable(setting, "each must be host:port; user and password have settings of their own")
-    return host_and_port(text, setting, SENTINEL_PORT)
+    server = parse(text, setting, SENTINEL_PORT)
+    if ("://" in text and not server.tls) or server.database:
+        raise _unreadable(setting, "each must be host:port, or rediss://host:port for TLS")
+    return server
+
+
+def _alike(found: Sequence[RedisServer]) -> list[RedisServer]:
+    secure = next((server for server in found if server.tls), found[0])
+    return [attrs.evolve(server, tls=secure.tls, verify=secure.verify, options=secure.options) for server in found]
 
 
 def seeds(text: str, setting: str) -> list[RedisServer]:
@@ -144,17 +167,13 @@ def seeds(text: str, setting: str) -> list[RedisServer]:
         raise ConfigError([f"{setting}: must name a server"])
     if any(server.path or server.database for server in found):
         raise _unreadable(setting, "the servers of a cluster are host:port or redis:// URLs, without a database")
-    secure = next((server for server in found if server.tls), found[0])
     login = next((server for server in found if server.password), found[0])
-    return [
-        attrs.evolve(server, user=login.user, password=login.password, tls=secure.tls, verify=secure.verify)
-        for server in found
-    ]
+    return [attrs.evolve(server, user=login.user, password=login.password) for server in _alike(found)]
 
 
 def _with_options(server: RedisServer, url: SplitResult, setting: str) -> RedisServer:
     options = parse_qs(url.query, keep_blank_values=True)
-    unknown = sorted(set(options) - _IGNORED - {"db", "skip_verify"})
+    unknown = sorted(set(options) - _IGNORED - {"db", "skip_verify", *TLS_OPTIONS})
     if unknown:
         raise _unreadable(setting, f"the URL has an unknown option {unknown[0][:40]}")
     database = options["db"][-1] if "db" in options else "0"
@@ -163,7 +182,20 @@ def _with_options(server: RedisServer, url: SplitResult, setting: str) -> RedisS
     if not database.isascii() or not database.isdecimal():
         raise _unreadable(setting, "the database must be a number")
     verify = options.get("skip_verify", ["0"])[-1].lower() not in ("1", "t", "true")
-    return attrs.evolve(server, database=int(database), verify=verify)
+    tls = TlsOptions.of(options)
+    problem = tls.problem or ("the options of TLS need rediss://" if tls != TlsOptions() and not server.tls else "")
+    if problem:
+        raise _unreadable(setting, problem)
+    return attrs.evolve(server, database=int(database), verify=verify, options=tls)
+
+
+def is_ip(host: str) -> bool:
+    """@return: whether a host is an address."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def _unreadable(setting: str, why: str) -> ConfigError:

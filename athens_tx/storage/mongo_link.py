@@ -7,16 +7,13 @@ hide a refused login, log an outage at each attempt, and know one name for the c
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import attrs
 from bson.codec_options import CodecOptions, DatetimeConversion
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
-from OpenSSL import SSL, crypto
+from OpenSSL import SSL
 from pymongo.errors import AutoReconnect
 from twisted.internet.abstract import isIPAddress, isIPv6Address
 from twisted.internet.defer import CancelledError, Deferred
@@ -35,6 +32,7 @@ from twisted.python.failure import Failure
 from txmongo.protocol import MongoProtocol, Msg
 from zope.interface import implementer
 
+from athens_tx.client_tls import own_certificate
 from athens_tx.errors import ConfigError
 from athens_tx.http_endpoints import Trust
 from athens_tx.storage.mongo_auth import Login
@@ -236,15 +234,7 @@ def _own_certificate(target: MongoTarget) -> Mapping[str, Any]:
     option = "tlsCertificateKeyFile"
     try:
         data = Path(target.certificate).read_bytes()
-        found = [crypto.X509.from_cryptography(one) for one in x509.load_pem_x509_certificates(data)]
-        key = re.search(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?-----END [A-Z ]*PRIVATE KEY-----", data, re.DOTALL)
-        password = target.certificate_password.encode() or None
-        private = load_pem_private_key(key[0] if key else b"", password)
-        return {
-            "privateKey": crypto.PKey.from_cryptography_key(private),  # type: ignore[arg-type]  # any that TLS has
-            "certificate": found[0],
-            "extraCertChain": found[1:],
-        }
+        return own_certificate(data, data, target.certificate_password.encode() or None)
     except OSError as error:
         raise refused(f"the file of its option {option} can't be read: {error.strerror}") from error
     except (ValueError, TypeError, IndexError) as error:

@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock, deferLater
 from txredisapi import ResponseError
 
+from athens_tx.client_tls import ClientTls
 from athens_tx.errors import ConfigError, LockUnavailable
 from athens_tx.http_endpoints import Trust
 from athens_tx.singleflight.redis import RENEW, TAKE, RedisLocks, redis_locks
@@ -202,7 +203,7 @@ class Script:
 
 def scripted(**nodes: Script) -> RedisCluster:
     """@return: a cluster of these servers, C{one} of which has all slots; it is not looked for changes."""
-    cluster = RedisCluster(reactor, Dialer(reactor, Trust("")), [], "SingleFlight.Redis.Endpoint")
+    cluster = RedisCluster(reactor, Dialer(reactor, ClientTls(Trust(""))), [], "SingleFlight.Redis.Endpoint")
     cluster._nodes = {(host, 1): node for host, node in nodes.items()}  # type: ignore[misc]
     cluster._owners = [(0, 16383, ("one", 1))]
 
@@ -340,7 +341,7 @@ async def test_a_server_that_took_over_gives_no_new_locks_at_once(known: bool, m
         links.append(FakeLink())
         return links[-1]
 
-    dialer = Dialer(reactor, Trust(""))
+    dialer = Dialer(reactor, ClientTls(Trust("")))
     monkeypatch.setattr(Dialer, "connect", lambda self, server: connect(server))
     cluster = RedisCluster(clock, dialer, [RedisServer()], "SingleFlight.Redis.Endpoint")
     locks: Any = RedisLocks(dialer, cluster, 30)

@@ -47,6 +47,7 @@ class Etcd(Server):
     One server, with TLS on a port of its own. Its data are kept when it is killed.
 
     @ivar tls_port: where it speaks TLS.
+    @ivar more: options of its command line.
     """
 
     name = "etcd"
@@ -58,6 +59,7 @@ class Etcd(Server):
         self.authority = trustme.CA()
         self._peer_port = free_port()
         self._token = ""
+        self.more: dict[str, str] = {}
 
     @property
     def authority_file(self) -> Path:
@@ -90,6 +92,7 @@ class Etcd(Server):
             "cert-file": str(self.directory / "server.pem"),
             "key-file": str(self.directory / "server.pem"),
             "log-level": "warn",
+            **self.more,
         }
         return ["etcd", "--unsafe-no-fsync", *(f"--{option}={value}" for option, value in options.items())]
 

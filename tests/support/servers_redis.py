@@ -203,6 +203,29 @@ class _Watcher(Redis):
         return "status=ok" in known and "slaves=1" in known
 
 
+class SecureSentinel(_Watcher):
+    """A sentinel of one master without a replica; they speak TLS to each other, and it names that port of it."""
+
+    def configuration(self) -> list[str]:
+        master = self._master
+        return [
+            *[line for line in super().configuration() if "sentinel monitor" not in line],
+            f"tls-port {self.tls_port}",
+            f"tls-cert-file {master.directory}/server.pem",
+            f"tls-key-file {master.directory}/server.pem",
+            f"tls-ca-cert-file {master.authority_file}",
+            "tls-auth-clients no",
+            "tls-replication yes",
+            f"sentinel monitor {MASTER} {HOST} {master.tls_port} 1",
+        ]
+
+    def answers(self) -> bool:
+        try:
+            return b"status=ok" in self.ask("INFO", "sentinel")
+        except (OSError, RawError):
+            return False
+
+
 class Group(Server):
     """
     Some servers that are one to the tests; it begins and ends with all of them.
