@@ -89,7 +89,7 @@ async def test_all_that_is_wrong_is_said_at_the_start(make_daemon: MakeDaemon, t
         "GoBinary",
         "TLSKeyFile",
         "Index.MySQL.Protocol",
-        "etcd",
+        "SingleFlight.Etcd.Endpoints",
     ):
         assert any(word in line for line in said), (word, daemon.lines)
     assert "Traceback" not in "\n".join(daemon.lines)
