@@ -15,7 +15,7 @@ from athens_tx.module.version import ModuleVersion
 from athens_tx.singleflight import locked, turns
 from athens_tx.singleflight.locked import LockedSingleFlight
 from athens_tx.singleflight.turns import Slots
-from tests.support.lock_service import LockService
+from tests.support.lock_service import LockService, ServiceLock
 
 MV = ModuleVersion("example.com/a", "v1.0.0")
 OTHER = ModuleVersion("example.com/a", "v1.1.0")
@@ -405,7 +405,14 @@ def test_a_daemon_that_is_busy_leaves_the_locks_to_others(fleet: Fleet) -> None:
     check.successResultOf(third)
 
 
-def test_who_waits_for_others_needs_no_slot(fleet: Fleet) -> None:
+def test_who_waits_for_others_needs_no_slot(fleet: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[str] = []
+    release = ServiceLock.release
+
+    async def leave(lock: ServiceLock) -> None:
+        left.append(lock._name)
+        await release(lock)
+
     pool = Pool(1, 100)
     daemon, other = fleet.daemon(slots=slots_of(pool)), fleet.daemon()
     first = other.run(MV, fleet.work)
@@ -413,9 +420,11 @@ def test_who_waits_for_others_needs_no_slot(fleet: Fleet) -> None:
     assert (pool.in_flight, pool.queued) == (0, 0)
     third = daemon.run(OTHER, fleet.work)
     assert (pool.in_flight, len(fleet.begun)) == (1, 2)
+    monkeypatch.setattr(ServiceLock, "release", leave)
     fleet.begun[0].errback(NotFound("gone"))
     check.failureResultOf(first, NotFound)
     assert fleet.service.holder(str(MV)) is None, "it is too busy for it"
+    assert left == [str(MV)] * 2, "the holder, and who waited: his place in the queue is worth nothing to him"
     fleet.done(1, OTHER)
     assert check.successResultOf(third) == OTHER
     assert fleet.service.holder(str(MV)) is not None

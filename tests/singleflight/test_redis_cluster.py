@@ -19,7 +19,7 @@ from athens_tx.singleflight.redis import RENEW, TAKE, RedisLocks, redis_locks
 from athens_tx.singleflight.redis_cluster import Cluster as RedisCluster
 from athens_tx.singleflight.redis_cluster import _elsewhere, slot
 from athens_tx.singleflight.redis_link import Dialer
-from athens_tx.singleflight.redis_node import GRACE
+from athens_tx.singleflight.redis_node import GRACE, Node
 from athens_tx.singleflight.redis_trouble import Unusable
 from athens_tx.singleflight.redis_url import RedisServer
 from tests.singleflight.redises import address, connected, reactor, table
@@ -361,3 +361,26 @@ async def test_a_server_that_took_over_gives_no_new_locks_at_once(known: bool, m
     assert await cluster.run(TAKE, b"a@b", taking=True) == 1
     cluster._nodes.pop(("one", 1), None)
     await cluster.close()
+
+
+@pytest_twisted.ensureDeferred
+async def test_a_server_that_is_connected_anew_gives_no_new_locks_at_once() -> None:
+    clock, links = Clock(), []
+
+    async def dial() -> Any:
+        links.append(FakeLink())
+        return links[-1]
+
+    async def back() -> None:
+        """Nothing is held."""
+
+    node = Node(clock, dial, lambda name: None, back)
+    await node.connect()
+    assert await node.run(TAKE, b"a@b", taking=True) == 1
+    links[0].alive = False  # and the other connection has not noticed
+    assert await node.run(TAKE, b"a@b", taking=True) == 0
+    assert await node.run(RENEW, b"a@b") == 1
+    clock.advance(GRACE)
+    assert await node.run(TAKE, b"a@b", taking=True) == 1
+    assert len(links) == 3
+    await node.close()
