@@ -182,7 +182,7 @@ class Stash:
         if flight is None:
             flight = self._flights[mv] = _Flight(mv)
             flight.files.wait().addCallbacks(partial(self._means, flight), lambda _: None)
-            Deferred.fromCoroutine(self._fly(mv, flight)).addErrback(self._broken, mv)
+            Deferred.fromCoroutine(self._fly(mv, flight)).addErrback(self._broken, flight)
         return flight
 
     def _means(self, flight: _Flight, known: Stashed) -> None:
@@ -227,8 +227,11 @@ class Stash:
             kind=type(error).__name__,
         )
 
-    def _broken(self, failure: Failure, mv: ModuleVersion) -> None:
-        self.log.failure("the flight of {mv} broke", failure, mv=str(mv))
+    def _broken(self, failure: Failure, flight: _Flight) -> None:
+        self.log.failure("the flight of {mv} broke", failure, mv=str(flight.mv))
+        outcome = Failure(FetchFailed(f"{flight.mv}: internal error"))
+        flight.files.land(outcome)  # nobody shall wait for ever
+        flight.whole.land(outcome)
 
     def _detached(self, mv: ModuleVersion, flight: _Flight) -> Deferred[ModuleVersion]:
         """Run the work so that L{cancel} reaches it, whoever else waits for it."""

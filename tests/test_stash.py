@@ -233,6 +233,18 @@ def test_an_error_of_the_program_is_logged_and_is_no_answer(world: World, logged
     assert len(world.fetcher.asked) == 2
 
 
+def test_a_flight_that_breaks_leaves_nobody_waiting(
+    world: World, logged: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(world.stash, "_report", None)
+    files, whole = world.files(), world.whole()
+    world.fetcher.fail(NotFound("no such version"))
+    for waiter in (files, whole):
+        assert "internal error" in str(check.failureResultOf(waiter, FetchFailed).value)
+    assert any("broke" in event["log_format"] for event in logged)
+    logged.clear()
+
+
 def test_in_the_background_a_failure_is_only_logged(world: World, logged: list[dict[str, Any]]) -> None:
     world.stash.start(MV)
     world.fetcher.fail(FetchFailed("broken", detail="why"))

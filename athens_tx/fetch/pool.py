@@ -46,6 +46,8 @@ class Pool:
         self._wait_limit = wait_limit
         self._doing = doing
         self._slots = DeferredSemaphore(limit)
+        self._free = 0
+        self._handing_on = False
 
     @asynccontextmanager
     async def slot(self, had: Callable[[], object] = lambda: None) -> AsyncIterator[None]:
@@ -68,7 +70,20 @@ class Pool:
             yield
         finally:
             self.in_flight -= 1
-            self._slots.release()
+            self._hand_on()
+
+    def _hand_on(self) -> None:
+        """Give a slot to the next one. Who ends at once gives it back from within this call, and must not nest."""
+        self._free += 1
+        if self._handing_on:
+            return
+        self._handing_on = True
+        try:
+            while self._free:
+                self._free -= 1
+                self._slots.release()
+        finally:
+            self._handing_on = False
 
     def _turn(self) -> Deferred[DeferredSemaphore]:
         turn = self._slots.acquire()

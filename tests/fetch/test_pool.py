@@ -76,3 +76,22 @@ def test_nobody_waits_for_ever() -> None:
     end.callback(None)
     check.successResultOf(first)
     assert started == [0]
+
+
+def test_a_long_queue_of_those_who_end_at_once() -> None:
+    """Each hands the slot on to the next: that must not nest."""
+    pool, end, ended = Pool(1, 5000), Deferred[None](), []
+
+    async def work(number: int) -> None:
+        async with pool.slot():
+            if not number:
+                await end
+            ended.append(number)
+
+    works = [Deferred.fromCoroutine(work(number)) for number in range(5000)]
+    end.callback(None)
+    check = SynchronousTestCase()
+    for each in works:
+        check.successResultOf(each)
+    assert ended == list(range(5000))
+    assert (pool.in_flight, pool.queued) == (0, 0)

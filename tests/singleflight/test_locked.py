@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -569,3 +570,25 @@ def test_a_broken_lock_fails_its_flight_and_is_logged(fleet: Fleet, logged: list
     critical = [event["log_format"] for event in logged if event["log_level"].name == "critical"]
     assert critical == ["the lock of {mv} is not renewed any more", "a flight broke"]
     logged.clear()
+
+
+def test_hundreds_wait_while_the_service_goes_away(fleet: Fleet) -> None:
+    """Each that fails at once gives its slot to the next, which fails at once."""
+    pool = Pool(1, 2000)
+    daemon = fleet.daemon(slots=slots_of(pool))
+    versions = [ModuleVersion("example.com/a", f"v1.{number}.0") for number in range(300)]
+    first = daemon.run(MV, fleet.work)
+    wanted = [daemon.run(mv, stored(mv)) for mv in versions[1:]]
+    fleet.service.away = True
+    fleet.done()
+    assert check.successResultOf(first) == MV
+    fleet.pass_time(40)
+    assert [check.successResultOf(each) for each in wanted] == versions[1:]
+    assert (pool.in_flight, daemon.waiting) == (0, 0)
+
+
+def stored(mv: ModuleVersion) -> Callable[[], Awaitable[ModuleVersion]]:
+    async def work() -> ModuleVersion:
+        return mv
+
+    return work
