@@ -46,8 +46,6 @@ def test_the_defaults_are_well(configure: Configure) -> None:
         ({"ATHENS_STORAGE_TYPE": "disk", "ATHENS_DISK_STORAGE_ROOT": "/none"}, "Storage.Disk.RootPath"),
         ({"GO_BINARY_PATH": "/none/go"}, "GoBinary"),
         ({"ATHENS_GO_BINARY_ENV_VARS": "GOPROXY=ftp://example.com"}, "GOPROXY"),
-        ({"ATHENS_INDEX_TYPE": "postgres"}, "IndexType postgres"),
-        ({"ATHENS_SINGLE_FLIGHT_TYPE": "etcd"}, "SingleFlightType etcd"),
         ({"ATHENS_GOGET_DIR": "/dev/null/work"}, "GoGetDir"),
     ],
 )
@@ -57,7 +55,7 @@ def test_each_thing_that_would_stop_a_start_is_said(configure: Configure, enviro
 
 
 def test_all_is_said_at_once(configure: Configure) -> None:
-    config = configure(ATHENS_NETRC_PATH="/none/netrc", ATHENS_INDEX_TYPE="mysql", GO_BINARY_PATH="/none/go")
+    config = configure(ATHENS_NETRC_PATH="/none/netrc", ATHENS_HGRC_PATH="/none/hgrc", GO_BINARY_PATH="/none/go")
     assert len(problems(config)) == 3
 
 
