@@ -60,11 +60,13 @@ async def _main(reactor: Any, options: argparse.Namespace) -> None:
 
 async def _measure(reactor: Any, work: Path, name: str, size: Size) -> dict[str, Figures]:
     fleet = Fleet(reactor, work, SERVICES[name](reactor, work, size.lease), size)
+    stopped = reactor.addSystemEventTrigger("before", "shutdown", lambda: Deferred.fromCoroutine(fleet.close()))
     try:
         await fleet.open()
         found = {"quiet": await fleet.quiet("quiet"), SERVICES[name].trouble: await fleet.troubled("troubled")}
         print(f"{name}: {await fleet.verify()}; locks left: {await fleet.left(fleet.lease + 3)}", file=sys.stderr)
     finally:
+        reactor.removeSystemEventTrigger(stopped)
         await fleet.close()
     return found
 
