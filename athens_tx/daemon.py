@@ -69,6 +69,7 @@ class Daemon(Service):
         self._ports: list[IListeningPort] = []
         self._starting: Deferred[None] | None = None
         self._reloading: Deferred[None] | None = None
+        self._again = False
         self.exit_status = 0
 
     # -- start
@@ -145,17 +146,31 @@ class Daemon(Service):
     # -- reload
 
     def reload(self) -> Deferred[None]:
-        """Read files and settings again; what is bad is refused with a log line, and the old stays in use."""
-        if self._reloading is None and self._assembly is not None:
-            self._reloading = Deferred.fromCoroutine(self._reload(self._assembly))
-            self._reloading.addErrback(lambda failure: self.log.failure("reloading failed", failure))
-            self._reloading.addBoth(self._reloaded)
+        """
+        Read files and settings again; what is bad is refused with a log line, and the old stays in use.
+
+        Asked for while that goes on, it is done once more: what was read already may have changed since.
+        @return: fires when all is read.
+        """
+        if self._assembly is not None:
+            self._again = True
+            if self._reloading is None:
+                self._reloading = Deferred.fromCoroutine(self._reload_until_quiet(self._assembly))
+                self._reloading.addBoth(self._reloaded)
         done: Deferred[None] = Deferred()
         (self._reloading or Deferred.fromCoroutine(_nothing())).addBoth(lambda result: done.callback(None))
         return done
 
     def _reloaded(self, result: object) -> None:
         self._reloading = None
+
+    async def _reload_until_quiet(self, assembly: Assembly) -> None:
+        while self._again:
+            self._again = False
+            try:
+                await self._reload(assembly)
+            except Exception:
+                self.log.failure("reloading failed")
 
     async def _reload(self, assembly: Assembly) -> None:
         self.log.info("reloading")
