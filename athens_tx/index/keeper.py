@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, DeferredLock
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
 
@@ -48,6 +48,7 @@ class Keeper:
         self._looking = Gathering(self._look)
         #: Lines that the disk did not take, in their order.
         self._memory: dict[IndexLine, None] = {}
+        self._remembering = DeferredLock()
 
     @property
     def waiting(self) -> int:
@@ -118,11 +119,12 @@ class Keeper:
 
     async def _remember(self) -> None:
         """Write down what memory has, so that it outlives this process; the journal takes all of it, or raises."""
-        lines = list(self._memory)
-        with suppress(JournalFull):
-            await self.thread(self._journal.append, lines)
-            for line in lines:
-                self._memory.pop(line, None)
+        async with self._remembering:  # a new line and a look may both find the disk well again
+            lines = list(self._memory)
+            with suppress(JournalFull):
+                await self.thread(self._journal.append, lines)
+                for line in lines:
+                    self._memory.pop(line, None)
 
     async def look(self) -> None:
         """Find out whether the disk takes lines; if it does so again, give it those in memory."""

@@ -46,6 +46,8 @@ SLOWEST = 64 * 1024
 IDLE_LIMIT = 60.0
 #: Seconds that anything gets, though there are none left.
 _LEAST = 0.001
+#: Part of the limit of a call that must be left for another attempt; a second is enough for any.
+_USEFUL = 0.1
 
 
 @attrs.frozen
@@ -194,7 +196,9 @@ class Calls:
                 if isinstance(trouble, FetchTimeout):
                     attempts = min(attempts, AFTER_TIMEOUT)
                 wait = self._pause(trouble, pause)
-                if attempts <= 0 or wait is None or self.reactor.seconds() + wait >= end:
+                # An attempt that has no time would only hide what this one met.
+                last = end - min(1.0, self._limit * _USEFUL)
+                if attempts <= 0 or wait is None or self.reactor.seconds() + wait >= last:
                     raise self._told(what, trouble) from None
             except BadUpstream as trouble:
                 raise self._told(what, trouble) from None

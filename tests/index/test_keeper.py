@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import pytest_twisted
 from twisted.internet import reactor as _reactor
-from twisted.internet.defer import Deferred, DeferredList
+from twisted.internet.defer import Deferred, DeferredList, gatherResults
 
 from athens_tx.errors import IndexUnavailable
 from athens_tx.index import journaled, keeper
@@ -222,6 +222,17 @@ async def test_what_memory_has_goes_to_the_disk_with_the_next_line(world: World,
     assert [line.version for line in world.journal.lines] == ["v1", "v2", "v3"]
     await world.index.check()
     assert world.index.lag_lines() == 3
+
+
+@pytest_twisted.ensureDeferred
+async def test_what_memory_has_goes_to_the_disk_once(world: World, logged: list[dict[str, Any]]) -> None:
+    world.table.away = True
+    world.journal.failure = OSError(errno.ENOSPC, "No space left on device")
+    await world.add(1, 2)
+    world.journal.failure = None
+    kept = world.index._keeper
+    await gatherResults([Deferred.fromCoroutine(one) for one in (kept.look(), world.add(3), kept.look())])
+    assert sorted(line.version for line in world.journal.lines) == ["v1", "v2", "v3"]
 
 
 @pytest_twisted.ensureDeferred

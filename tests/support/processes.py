@@ -68,10 +68,17 @@ def spawn(
     @return: its process id, which is the group's.
     """
     setsid = shutil.which("setsid") or "/usr/bin/setsid"
-    transport = reactor.spawnProcess(
-        protocol, setsid, ["setsid", *argv], env=dict(env), path=str(cwd) if cwd is not None else None
-    )
-    return int(transport.pid)
+    pids: list[int] = []
+    made = protocol.connectionMade
+
+    def connection_made() -> None:
+        transport: Any = protocol.transport
+        pids.append(int(transport.pid))  # which the transport forgets when a quick one has ended already
+        made()
+
+    protocol.connectionMade = connection_made  # type: ignore[method-assign]
+    reactor.spawnProcess(protocol, setsid, ["setsid", *argv], env=dict(env), path=str(cwd) if cwd is not None else None)
+    return pids[0]
 
 
 def kill_group(pid: int, number: int = signal.SIGKILL) -> None:
